@@ -1,0 +1,26 @@
+"""Evaluation: judges that read a picture, and measures that use them on any model."""
+
+from lscgan.evaluation.control import ControlReport, control
+from lscgan.evaluation.gate import FaceGate
+from lscgan.evaluation.intervals import mean_interval, wilson_interval
+from lscgan.evaluation.judge import FaceJudge, JudgeReport, judge_report
+from lscgan.evaluation.mouth import MouthJudge
+from lscgan.evaluation.posterior import PosteriorReport, posterior
+from lscgan.evaluation.reversal import Dose, ReversalReport, reversal
+
+__all__ = [
+    "ControlReport",
+    "Dose",
+    "FaceGate",
+    "FaceJudge",
+    "JudgeReport",
+    "MouthJudge",
+    "PosteriorReport",
+    "ReversalReport",
+    "control",
+    "judge_report",
+    "mean_interval",
+    "posterior",
+    "reversal",
+    "wilson_interval",
+]

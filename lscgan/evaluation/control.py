@@ -1,0 +1,97 @@
+"""Control: does a model draw the attributes that it is asked for?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lscgan.evaluation.intervals import Interval, wilson_interval
+from lscgan.evaluation.judge import FaceJudge
+from lscgan.evaluation.pictures import AT_ONCE
+from lscgan.latent import LatentDesign
+
+
+class Generative(Protocol):
+    """What a measure asks of a model."""
+
+    design: LatentDesign
+
+    def decode(self, z: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class ControlReport:
+    """Share of samples that the judge reads as asked, by attribute.
+
+    Attributes:
+        count: samples judged.
+        accuracy: share and 95% interval, by attribute.
+    """
+
+    count: int
+    accuracy: dict[str, Interval]
+
+    @property
+    def mean(self) -> float:
+        return sum(share for share, _, _ in self.accuracy.values()) / len(self.accuracy)
+
+    @property
+    def worst(self) -> tuple[str, float]:
+        """The attribute that is drawn as asked least often, and how often."""
+        name = min(self.accuracy, key=lambda n: self.accuracy[n][0])
+        return name, self.accuracy[name][0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a run's record."""
+        return {
+            "count": self.count,
+            "mean": self.mean,
+            "worst": list(self.worst),
+            "accuracy": {name: list(interval) for name, interval in self.accuracy.items()},
+        }
+
+
+def control(
+    model: Generative, judge: FaceJudge, labels: Tensor, generator: torch.Generator | None = None
+) -> ControlReport:
+    """Draw one sample a row of labels and let the judge read each attribute.
+
+    Args:
+        model: any model with a design and ``decode``, in eval mode.
+        judge: its names are the design's, in any order.
+        labels: (N, A), 0 or 1: what is asked for.
+        generator: the source of the latent vectors.
+
+    Raises:
+        ValueError: the judge does not know one of the design's attributes.
+    """
+    columns = _columns(model.design, judge)
+    z = model.design.sample(labels, generator=generator)  # (N, D)
+    read = decoded(model, z, lambda images: judge.attributes(images))[:, columns]  # (N, A)
+    right = (read > 0.5) == (labels.to(read.device) > 0.5)  # (N, A)
+    return ControlReport(
+        count=len(labels),
+        accuracy={
+            name: wilson_interval(int(right[:, i].sum()), len(labels))
+            for i, name in enumerate(model.design.names)
+        },
+    )
+
+
+@torch.no_grad()
+def decoded(model: Generative, z: Tensor, read: Any) -> Tensor:
+    """What ``read`` says of the images of z, decoded piece by piece, on the CPU."""
+    device = next(model.parameters()).device if isinstance(model, torch.nn.Module) else z.device
+    return torch.cat([read(model.decode(piece.to(device))).cpu() for piece in z.split(AT_ONCE)])
+
+
+def _columns(design: LatentDesign, judge: FaceJudge) -> list[int]:
+    unknown = [name for name in design.names if name not in judge.names]
+    if unknown:
+        raise ValueError(
+            f"this judge does not read {', '.join(unknown)}: it reads {', '.join(judge.names)}"
+        )
+    return [judge.names.index(name) for name in design.names]

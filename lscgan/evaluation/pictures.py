@@ -1,0 +1,32 @@
+"""Preparing pictures for a judge, and going through many of them in pieces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+AT_ONCE = 256
+"""Pictures a judge looks at together."""
+
+
+def resized(images: Tensor, size: int) -> Tensor:
+    """Images at another size, antialiased: (B, C, H, W) -> (B, C, size, size).
+
+    Raises:
+        ValueError: not a batch of three-channel images.
+    """
+    if images.ndim != 4 or images.shape[1] != 3:
+        raise ValueError(f"a judge takes images of shape (B, 3, H, W), not {tuple(images.shape)}")
+    if images.shape[-2:] == (size, size):
+        return images
+    return torch.nn.functional.interpolate(
+        images, size=(size, size), mode="bilinear", align_corners=False, antialias=True
+    )
+
+
+@torch.no_grad()
+def in_pieces(read: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
+    """``read`` applied to ``AT_ONCE`` rows of ``items`` at a time, put together again."""
+    return torch.cat([read(piece) for piece in items.split(AT_ONCE)])

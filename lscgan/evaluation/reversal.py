@@ -1,0 +1,192 @@
+"""Reversal: a block moved past label 0, to where no training image lies."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lscgan.evaluation.control import Generative, _columns, decoded
+from lscgan.evaluation.gate import FaceGate
+from lscgan.evaluation.intervals import Interval, mean_interval, wilson_interval
+from lscgan.evaluation.judge import FaceJudge
+
+FROWN = -0.15
+"""A mouth is called a frown below this curvature: flat mouths are read as 0 give or take 0.1."""
+
+AMOUNTS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
+
+
+class CurvatureJudge(Protocol):
+    """Anything that reads a mouth's curvature from a picture."""
+
+    def curvature(self, images: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Dose:
+    """What was read at one amount; shares and means come with 95% intervals.
+
+    Attributes:
+        amount: in label units; 0 and 1 are labels that training images have.
+        curvature: mean curvature, by judge.
+        frowns: share of curvatures below :data:`FROWN`, by judge.
+        passed: share of pictures that the gate takes for faces.
+        passed_by_group: the same share, by group of faces; see :func:`reversal`.
+        others_right: share of the other attributes' readings that are as asked.
+        others_moved: share of the other attributes' readings that differ from those at amount 0.
+    """
+
+    amount: float
+    curvature: dict[str, Interval]
+    frowns: dict[str, Interval]
+    passed: Interval
+    passed_by_group: dict[str, Interval]
+    others_right: float
+    others_moved: float
+
+    @property
+    def worst_group(self) -> tuple[str, float]:
+        """The group of faces that passes the gate least often, and how often."""
+        name = min(self.passed_by_group, key=lambda group: self.passed_by_group[group][0])
+        return name, self.passed_by_group[name][0]
+
+
+@dataclass(frozen=True)
+class ReversalReport:
+    """The dose-response of one attribute: a :class:`Dose` an amount, in order."""
+
+    attribute: str
+    count: int
+    doses: tuple[Dose, ...]
+
+    def at(self, amount: float) -> Dose:
+        """The dose of that amount.
+
+        Raises:
+            ValueError: it was not measured.
+        """
+        for dose in self.doses:
+            if dose.amount == amount:
+                return dose
+        raise ValueError(f"{amount} was not measured: {[dose.amount for dose in self.doses]} were")
+
+    def curve(self, judge: str) -> tuple[list[float], list[float], list[float]]:
+        """Mean curvature over the amounts by one judge, with the interval's low and high ends."""
+        means, lows, highs = zip(*(dose.curvature[judge] for dose in self.doses), strict=True)
+        return list(means), list(lows), list(highs)
+
+    def monotone(self, judge: str) -> bool:
+        """Whether mean curvature grows with every amount."""
+        means, _, _ = self.curve(judge)
+        return all(a < b for a, b in zip(means, means[1:], strict=False))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a run's record."""
+        return dataclasses.asdict(self)
+
+
+def reversal(
+    model: Generative,
+    judge: FaceJudge,
+    judges: Mapping[str, CurvatureJudge],
+    gate: FaceGate,
+    labels: Tensor,
+    attribute: str = "Smiling",
+    amounts: Sequence[float] = AMOUNTS,
+    images: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> ReversalReport:
+    """Move one attribute's block over a range of amounts and read the mouth at each.
+
+    Every amount is given to the same faces: one latent vector a row of labels, drawn at label 0
+    and shifted (Kim & Cho 2019, G(z + n_j)). With ``images``, vectors are the posterior means of
+    real faces that have label 0, and ``labels`` says what those faces are.
+
+    Args:
+        model: any model with a design and ``decode``; with ``images``, also ``encode``.
+        judge: reads the other attributes.
+        judges: read the curvature, by name; use two of different kinds.
+        gate: says which pictures are faces at all. Nothing is left out of the means for it.
+        labels: (N, A), 0 or 1; the attribute's own column is set to 0.
+        attribute: whose block is moved.
+        amounts: in label units, 0 among them.
+        images: (N, C, H, W) in [0, 1], or None to sample.
+
+    Groups of faces, for ``passed_by_group``: those with each value of each other attribute
+    (``"Eyeglasses=1"``) and those without any of them (``"none"``), where there are 20 or more.
+
+    Raises:
+        ValueError: amounts lack 0, the attribute is unknown, or images and labels differ in
+            number.
+    """
+    design = model.design
+    if 0.0 not in amounts:
+        raise ValueError("amounts must include 0, which the others are compared with")
+    if attribute not in design.names:
+        raise ValueError(f"this design has no {attribute!r}: it has {', '.join(design.names)}")
+    columns = _columns(design, judge)
+    own = design.names.index(attribute)
+    labels = labels.clone().float()
+    labels[:, own] = 0.0
+    if images is None:
+        z = design.sample(labels, generator=generator)  # (N, D)
+    else:
+        if len(images) != len(labels):
+            raise ValueError(f"{len(images)} images have {len(labels)} rows of labels")
+        z = _encoded(model, images)  # (N, D)
+    others = [i for i in range(len(columns)) if i != own]
+    asked = labels[:, others] > 0.5  # (N, A - 1)
+    groups = _groups([design.names[i] for i in others], asked)
+
+    def read(amount: float) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+        moved = design.shift(z, **{attribute: amount})
+
+        def look(pictures: Tensor) -> Tensor:
+            attributes = judge.attributes(pictures)[:, columns][:, others]  # (B, A - 1)
+            curvatures = [j.curvature(pictures)[:, None] for j in judges.values()]
+            return torch.cat([attributes, gate.passes(pictures)[:, None], *curvatures], dim=1)
+
+        seen = decoded(model, moved, look)  # (N, A - 1 + 1 + judges)
+        attributes, passed = seen[:, : len(others)] > 0.5, seen[:, len(others)] > 0.5
+        curvature = {n: seen[:, len(others) + 1 + i] for i, n in enumerate(judges)}
+        return attributes, curvature, passed
+
+    unmoved, _, _ = read(0.0)
+    doses = []
+    for amount in amounts:
+        attributes, curvature, passed = read(amount)
+        doses.append(
+            Dose(
+                amount=float(amount),
+                curvature={n: mean_interval(c) for n, c in curvature.items()},
+                frowns={n: _share(c < FROWN) for n, c in curvature.items()},
+                passed=_share(passed),
+                passed_by_group={n: _share(passed[rows]) for n, rows in groups.items()},
+                others_right=float((attributes == asked).float().mean()),
+                others_moved=float((attributes != unmoved).float().mean()),
+            )
+        )
+    return ReversalReport(attribute, len(labels), tuple(doses))
+
+
+@torch.no_grad()
+def _encoded(model: Any, images: Tensor) -> Tensor:
+    device = next(model.parameters()).device
+    return torch.cat([model.encode(piece.to(device))[0].cpu() for piece in images.split(256)])
+
+
+def _groups(names: Sequence[str], asked: Tensor) -> dict[str, Tensor]:
+    groups = {}
+    for i, name in enumerate(names):
+        groups[f"{name}=0"], groups[f"{name}=1"] = ~asked[:, i], asked[:, i]
+    groups["none"] = ~asked.any(dim=1)
+    return {name: rows for name, rows in groups.items() if int(rows.sum()) >= 20}
+
+
+def _share(which: Tensor) -> Interval:
+    return wilson_interval(int(which.sum()), len(which))

@@ -1,0 +1,24 @@
+"""Training: one loop for every model, and the run folder that it writes."""
+
+from lscgan.training.loop import (
+    NotFiniteError,
+    Trainable,
+    TrainingSettings,
+    pick_device,
+    pick_precision,
+    train,
+)
+from lscgan.training.parameters import ParameterError, parameters
+from lscgan.training.run_folder import RunFolder
+
+__all__ = [
+    "NotFiniteError",
+    "ParameterError",
+    "RunFolder",
+    "Trainable",
+    "TrainingSettings",
+    "parameters",
+    "pick_device",
+    "pick_precision",
+    "train",
+]

@@ -1,0 +1,482 @@
+"""One loop for every model: it knows steps, clocks and files, and no model by name."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import math
+import platform
+import signal
+import subprocess
+import threading
+import time
+import types
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import safetensors
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm.auto import tqdm
+
+from lscgan import __version__, weights
+from lscgan.data import LabelledImages
+from lscgan.files import replacing
+from lscgan.figures import contact_sheet
+from lscgan.training.run_folder import RunFolder
+
+SHEET = 64
+"""Samples on a run's sample sheet."""
+
+
+class NotFiniteError(ArithmeticError):
+    """A loss became infinite or no number; the last good state is kept."""
+
+
+class Trainable(Protocol):
+    """What the loop asks of a model (an ``nn.Module``)."""
+
+    def optimizers(self, learning_rate: float) -> dict[str, torch.optim.Optimizer]: ...
+
+    def training_step(
+        self, images: Tensor, labels: Tensor, optimizers: dict[str, torch.optim.Optimizer]
+    ) -> dict[str, Tensor]: ...
+
+    def config(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how to train; every length is counted in images seen.
+
+    Args:
+        images: how many images the run sees; an epoch is a pass over the data, in a new order.
+        batch_size: images a step.
+        learning_rate: handed to the model's optimisers.
+        decay: the last share of the run over which learning rates fall linearly to 0; in [0, 1].
+        ema_half_life: images after which a weight's past counts half in the averaged weights
+            (Karras et al. 2022); 0 keeps the raw weights.
+        seed: of everything that chance decides in the run, the initial weights excepted: seed
+            those where you build the model.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
+        precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 where a GPU has it.
+        log_every: images between two lines of metrics.
+        save_every: seconds between two states that a killed run can resume from.
+
+    Raises:
+        ValueError: a value is out of its range.
+    """
+
+    images: int = 200_000
+    batch_size: int = 64
+    learning_rate: float = 2e-3
+    decay: float = 0.3
+    ema_half_life: int = 0
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    log_every: int = 2_000
+    save_every: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name in ("images", "batch_size", "log_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, not {getattr(self, name)}")
+        for name in ("ema_half_life", "save_every", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is at least 0, not {getattr(self, name)}")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate is above 0 and finite, not {self.learning_rate}")
+        if not 0 <= self.decay <= 1:
+            raise ValueError(f"decay is a share from 0 to 1, not {self.decay}")
+        if self.precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(
+                f"precision is 'auto', 'float32' or 'bfloat16', not {self.precision!r}"
+            )
+
+    def learning_rate_factor(self, images: int) -> float:
+        """What the learning rate is multiplied by when ``images`` have been seen."""
+        left = 1 - images / self.images
+        return 1.0 if left >= self.decay else max(left / self.decay, 0.0)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The device of that name; "auto" is a GPU where there is one, else the CPU.
+
+    Raises:
+        ValueError: the device does not exist here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        picked = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device is 'auto', 'cpu' or 'cuda', not {device!r}") from error
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("no GPU is visible here: use device='cpu', or 'auto'")
+    return picked
+
+
+def pick_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The dtype that networks compute in: "auto" is bfloat16 where the GPU has it in hardware."""
+    if precision != "auto":
+        return torch.bfloat16 if precision == "bfloat16" else torch.float32
+    fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if fast else torch.float32
+
+
+def train(
+    model: Trainable,
+    data: LabelledImages,
+    settings: TrainingSettings,
+    folder: str | Path,
+    resume: bool = True,
+) -> RunFolder:
+    """Train a model on labelled images and write a run folder; resume it where one was killed.
+
+    Call it again with the same arguments after a crash, a kill or an interrupt: it goes on from
+    the last saved state and ends in the same weights as a run that was never stopped (on the
+    same device and software). A complete run is not trained again.
+
+    Args:
+        model: trained in place; afterwards it holds the weights of ``model.safetensors`` and is
+            in eval mode.
+        data: the training images.
+        folder: made if missing.
+        resume: False starts afresh and replaces what the folder holds.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        ValueError: the folder holds a run with other settings, or its state is broken.
+        NotFiniteError: a loss is not finite.
+        KeyboardInterrupt: the run was interrupted; its state is saved.
+        OSError: the folder cannot be written; what was saved before is kept.
+    """
+    if len(data) < settings.batch_size:
+        raise ValueError(
+            f"there are {len(data)} images, fewer than a batch of {settings.batch_size}: give "
+            "more images or a smaller batch_size"
+        )
+    run = RunFolder(folder)
+    module = cast(nn.Module, model)
+    config = {
+        "model": {"kind": type(model).__name__, "config": model.config()},
+        "data": {"count": len(data), "shape": list(data.images.shape[1:]), **data.source},
+        "training": dataclasses.asdict(settings),
+    }
+    fresh = not resume or not (run.path / "config.json").is_file()
+    if fresh:
+        _clear(run)
+        run.write_json("config.json", config)
+    else:
+        _check_same(run, config)
+        if run.complete:
+            _load(module, weights.read(run.weights).tensors)
+            module.eval()
+            return run
+    device = pick_device(settings.device)
+    module.to(device=device, memory_format=torch.channels_last)
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), _deterministic(), _interruptible() as stop:
+        torch.manual_seed(settings.seed)
+        _Training(model, module, data, settings, run, device).go(stop)
+    return run
+
+
+class _Training:
+    """A run in progress: everything that one state file holds."""
+
+    def __init__(
+        self,
+        model: Trainable,
+        module: nn.Module,
+        data: LabelledImages,
+        settings: TrainingSettings,
+        run: RunFolder,
+        device: torch.device,
+    ):
+        self.model, self.module, self.settings, self.run = model, module, settings, run
+        self.data, self.device = data, device
+        self.dtype = pick_precision(settings.precision, device)
+        self.optimizers = model.optimizers(settings.learning_rate)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group.setdefault("initial_lr", group["lr"])
+        self.averaged: AveragedModel | None = None
+        if settings.ema_half_life:
+            rate = 0.5 ** (settings.batch_size / settings.ema_half_life)
+            self.averaged = AveragedModel(
+                module, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True
+            )
+        self.seen = 0
+        self.seconds = 0.0
+        self.metrics: list[dict[str, float]] = []
+        if run.state.is_file():
+            self._restore()
+
+    def go(self, stop: threading.Event) -> None:
+        settings = self.settings
+        images = self.data.images.to(self.device)  # (N, C, H, W) uint8
+        labels = self.data.labels.to(self.device)  # (N, A)
+        total = math.ceil(settings.images / settings.batch_size) * settings.batch_size
+        sums: dict[str, Tensor] = {}
+        logged_at, clock = self.seen, time.perf_counter()
+        saved_at = clock
+        self.module.train()
+        with tqdm(
+            total=total, initial=self.seen, unit="image", unit_scale=True, mininterval=1.0
+        ) as bar:
+            while self.seen < total:
+                factor = settings.learning_rate_factor(self.seen)
+                for optimizer in self.optimizers.values():
+                    for group in optimizer.param_groups:
+                        group["lr"] = group["initial_lr"] * factor
+                batch = self._batch().to(self.device)  # (B,)
+                with torch.autocast(
+                    self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
+                ):
+                    pictures = images[batch].float().contiguous(memory_format=torch.channels_last)
+                    terms = self.model.training_step(pictures / 255, labels[batch], self.optimizers)
+                if self.averaged is not None:
+                    self.averaged.update_parameters(self.module)
+                for name, value in terms.items():
+                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+                self.seen += settings.batch_size
+                bar.update(settings.batch_size)
+
+                last = self.seen >= total
+                if self.seen // settings.log_every > logged_at // settings.log_every or last:
+                    steps = (self.seen - logged_at) / settings.batch_size
+                    now = time.perf_counter()
+                    self.seconds += now - clock
+                    clock = now
+                    self._log({name: float(value) / steps for name, value in sums.items()})
+                    sums, logged_at = {}, self.seen
+                    bar.set_postfix(loss=f"{next(iter(self.metrics[-1].values())):.4g}")
+                    if last:
+                        break
+                    if stop.is_set() or now - saved_at >= settings.save_every:
+                        self._save()
+                        saved_at = time.perf_counter()
+                    if stop.is_set():
+                        raise KeyboardInterrupt(
+                            f"stopped after {self.seen} images; run again to go on from there"
+                        )
+        self._finish()
+
+    def _batch(self) -> Tensor:
+        """The rows of the next batch: a function of the seed and the images seen, nothing else."""
+        size = self.settings.batch_size
+        batches = len(self.data) // size
+        epoch, index = divmod(self.seen // size, batches)
+        if index == 0 or not hasattr(self, "_order"):
+            chance = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
+            self._order = torch.randperm(len(self.data), generator=chance)
+        return self._order[index * size : (index + 1) * size]
+
+    def _log(self, means: dict[str, float]) -> None:
+        broken = [name for name, value in means.items() if not math.isfinite(value)]
+        if broken:
+            kept = (
+                f"the last good state is kept in {self.run.state}"
+                if self.run.state.is_file()
+                else "no state had been saved yet"
+            )
+            raise NotFiniteError(
+                f"{' and '.join(broken)} is not finite after {self.seen} images; {kept}: "
+                "try a smaller learning rate, or precision='float32'"
+            )
+        self.metrics.append(
+            {**means, "images": self.seen, "seconds": round(self.seconds, 3)}
+        )
+
+    # -- state --------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        tensors = {f"model.{n}": t for n, t in self.module.state_dict().items()}
+        if self.averaged is not None:
+            tensors |= {f"averaged.{n}": t for n, t in self.averaged.state_dict().items()}
+        for name, optimizer in self.optimizers.items():
+            for index, entries in optimizer.state_dict()["state"].items():
+                tensors |= {f"optimizer.{name}.{index}.{k}": v for k, v in entries.items()}
+        tensors["chance.cpu"] = torch.get_rng_state()
+        if self.device.type == "cuda":
+            tensors["chance.cuda"] = torch.cuda.get_rng_state(self.device)
+        about = {"seen": self.seen, "seconds": self.seconds, "metrics": self.metrics}
+        # clone: safetensors refuses tensors that share memory
+        with replacing(self.run.state) as temporary:
+            save_file(
+                {n: t.detach().cpu().contiguous().clone() for n, t in tensors.items()},
+                temporary,
+                metadata={"state": json.dumps(about)},
+            )
+        self.run.write_metrics(self.metrics)
+        self._write_weights()
+
+    def _restore(self) -> None:
+        try:
+            with safe_open(self.run.state, framework="pt") as opened:
+                about = json.loads(opened.metadata()["state"])
+                tensors = {n: opened.get_tensor(n) for n in opened.keys()}  # noqa: SIM118
+        except (SafetensorError, TypeError, KeyError, ValueError) as error:
+            raise ValueError(
+                f"{self.run.state} is truncated or damaged ({error}): delete it to start afresh, "
+                "or use another run folder"
+            ) from error
+        _load(self.module, _below(tensors, "model."))
+        if self.averaged is not None:
+            _load(self.averaged, _below(tensors, "averaged."))
+        for name, optimizer in self.optimizers.items():
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in _below(tensors, f"optimizer.{name}.").items():
+                index, entry = key.split(".", 1)
+                state.setdefault(int(index), {})[entry] = tensor
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(tensors["chance.cpu"])
+        if "chance.cuda" in tensors and self.device.type == "cuda":
+            torch.cuda.set_rng_state(tensors["chance.cuda"], self.device)
+        self.seen, self.seconds = about["seen"], about["seconds"]
+        self.metrics = about["metrics"]
+
+    def _write_weights(self) -> None:
+        """Write the weights to use, and a sheet of what they draw."""
+        raw = {n: t.clone() for n, t in self.module.state_dict().items()}
+        chance = torch.get_rng_state()
+        if self.averaged is not None:
+            _load(self.module, self.averaged.module.state_dict())
+        weights.save(cast(weights.Configured, self.module), self.run.weights)
+        if hasattr(self.module, "sample"):
+            self.module.eval()
+            generator = torch.Generator().manual_seed(self.settings.seed)
+            rows = torch.randint(len(self.data), (SHEET,), generator=generator)
+            sheet = self.module.sample(self.data.labels[rows], generator=generator)
+            contact_sheet(sheet, self.run.samples)
+            self.module.train()
+        _load(self.module, raw)
+        torch.set_rng_state(chance)
+
+    def _finish(self) -> None:
+        self._write_weights()
+        if self.averaged is not None:
+            _load(self.module, self.averaged.module.state_dict())
+        self.module.eval()
+        self.run.write_metrics(self.metrics)
+        self.run.write_json(
+            "summary.json",
+            {
+                "images": self.seen,
+                "seconds": round(self.seconds, 1),
+                "images_per_second": round(self.seen / max(self.seconds, 1e-9), 1),
+                "seed": self.settings.seed,
+                "device": _describe(self.device),
+                "precision": str(self.dtype).removeprefix("torch."),
+                "last": self.metrics[-1],
+                "versions": {
+                    "lscgan": __version__,
+                    "torch": torch.__version__,
+                    "safetensors": safetensors.__version__,
+                    "python": platform.python_version(),
+                },
+                "revision": _revision(),
+            },
+        )
+        self.run.state.unlink(missing_ok=True)
+
+
+# -- small things -----------------------------------------------------------------------------
+
+
+def _load(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    module.load_state_dict(tensors)
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+
+
+def _clear(run: RunFolder) -> None:
+    names = ("state.safetensors", "summary.json", "metrics.jsonl", "model.safetensors")
+    for name in (*names, "figures.json", "samples.png"):
+        (run.path / name).unlink(missing_ok=True)
+
+
+def _check_same(run: RunFolder, config: dict[str, Any]) -> None:
+    """Refuse to resume another run than the one that is asked for."""
+    then, now = _flat(run.config), _flat(json.loads(json.dumps(config)))
+    # When a state is saved and what device it runs on do not change what the run is.
+    other = [
+        f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+        and name not in ("training.save_every", "training.device")
+    ]
+    if other:
+        raise ValueError(
+            f"{run.path} holds a run with other settings ({'; '.join(other[:3])}): use another "
+            "folder, or resume=False to replace it"
+        )
+
+
+def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in nested.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+@contextlib.contextmanager
+def _deterministic() -> Iterator[None]:
+    """cuDNN picks the same kernels each time, so that a resumed run equals an unbroken one."""
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        yield
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """Turn an interrupt into a flag that the loop looks at between two steps.
+
+    A step cut in half would leave weights that no unbroken run passes through.
+    """
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def ask(signum: int, frame: types.FrameType | None) -> None:
+        stop.set()
+
+    before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _describe(device: torch.device) -> str:
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def _revision() -> str | None:
+    """The git revision of the code that ran, with + where it had changes; None outside git."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,76 @@
+"""Checking a run notebook's parameters, which papermill only warns about."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any
+
+_PLAIN = (bool, int, float, str, bytes, list, tuple, dict, set, type(None))
+_OF_IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+
+
+class ParameterError(ValueError):
+    """A run notebook was given a parameter that it does not have, or of the wrong type."""
+
+
+def parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The checked parameters of a run notebook; call it with ``globals()``.
+
+    The notebook's cell tagged ``parameters`` declares each one with a type, as in
+    ``images: int = 200_000``. papermill puts a cell after it that assigns what the user passed
+    with ``-p``. A name assigned there but not declared is a misspelling, so every plain value in
+    the namespace must be declared. Call this before the notebook assigns anything else.
+
+    Returns:
+        The declared names and their values; a whole number given for a float becomes one.
+
+    Raises:
+        ParameterError: an unknown name (the valid ones are listed), or a value of another type.
+    """
+    declared = _declared(namespace)
+    given = {
+        name
+        for name, value in namespace.items()
+        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _OF_IPYTHON
+    }
+    for name in sorted(given - declared.keys()):
+        close = difflib.get_close_matches(name, declared, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise ParameterError(
+            f"this notebook has no parameter {name!r}{hint}; it has {', '.join(declared)}"
+        )
+    return {name: _checked(name, kind, namespace[name]) for name, kind in declared.items()}
+
+
+def _declared(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    if "__annotations__" in namespace:
+        return dict(namespace["__annotations__"])
+    if "__annotate__" in namespace:  # Python 3.14 keeps annotations behind a function
+        return dict(namespace["__annotate__"](1))
+    raise ParameterError("no parameters are declared: write each as `name: type = value`")
+
+
+def _checked(name: str, kind: Any, value: Any) -> Any:
+    options = typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
+    for option in options:
+        if option is float and type(value) is int:
+            return float(value)
+        if _matches(value, option):
+            return value
+    wanted = getattr(kind, "__name__", None) if typing.get_origin(kind) is None else str(kind)
+    raise ParameterError(f"the parameter {name!r} takes {wanted}, not {value!r}")
+
+
+_UNIONS = (typing.Union, types.UnionType)
+
+
+def _matches(value: Any, kind: Any) -> bool:
+    if typing.get_origin(kind) is list:
+        (of,) = typing.get_args(kind)
+        return isinstance(value, list) and all(_matches(item, of) for item in value)
+    if kind is None:
+        return value is None
+    return type(value) is kind
