@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -32,9 +34,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         temporary.chmod(0o644)
         os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(
-            f"cannot write {path}: {error.strerror or error}; what was there is kept"
-        ) from error
+    except (OSError, SafetensorError) as error:  # safetensors has its own word for a full disk
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"cannot write {path}: {reason}; what was there is kept") from error
     finally:
         temporary.unlink(missing_ok=True)

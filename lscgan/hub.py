@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from lscgan import weights
-from lscgan.evaluation import FaceGate, FaceJudge, MouthJudge
+from lscgan.evaluation import FaceGate, FaceJudge, Judges, MouthJudge
 from lscgan.models import LSCVAE, VAE
 from lscgan.training import RunFolder
 
@@ -41,12 +43,17 @@ def load(name_or_path: str | Path) -> Any:
     try:
         module: nn.Module = _KINDS[saved.kind].from_config(saved.config)
         module.load_state_dict(saved.tensors)
-    except (RuntimeError, TypeError, KeyError) as error:
+    except (RuntimeError, TypeError, KeyError, ValueError) as error:
         raise weights.WeightsError(
             f"{path} does not fit this version's {saved.kind} ({error}): update lscgan, or train "
             "again"
         ) from error
     return module.eval()
+
+
+def judges() -> Judges:
+    """The shipped judges of faces: face judge, mouth judge and gate."""
+    return Judges(load("face-judge"), load("mouth-judge"), load("face-gate"))
 
 
 def record(name: str) -> RunFolder:
@@ -59,6 +66,28 @@ def record(name: str) -> RunFolder:
     if name not in names:
         raise ValueError(f"there is no record of {name!r}: there are {', '.join(names)}")
     return RunFolder(SHIPPED / name)
+
+
+def ship(run: RunFolder, name: str, shipped: Path = SHIPPED) -> Path:
+    """Put a finished run among the shipped models: its record, and its weights in half precision.
+
+    Measure the shipped model afterwards, not the run: rounding is part of it.
+
+    Returns:
+        The folder of the shipped model.
+
+    Raises:
+        FileNotFoundError: the run has no weights or no figures yet.
+    """
+    if not run.figures:
+        raise FileNotFoundError(f"{run.path} has no figures.json: measure the run before shipping")
+    folder = shipped / name
+    folder.mkdir(parents=True, exist_ok=True)
+    weights.save(load(run.path), folder / "model.safetensors", torch.float16)
+    for file in ("config.json", "summary.json", "figures.json", "metrics.jsonl"):
+        if (run.path / file).is_file():
+            shutil.copyfile(run.path / file, folder / file)
+    return folder
 
 
 def _weights_path(name_or_path: str | Path) -> Path:

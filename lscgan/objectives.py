@@ -81,7 +81,7 @@ def gaussian_nll(decoded: Tensor, images: Tensor, sigma: float) -> Tensor:
     """
     if not math.isfinite(sigma) or sigma <= 0:
         raise ValueError(f"sigma is a finite number above 0, not {sigma}")
-    constant = images[0].numel() * math.log(sigma * math.sqrt(2 * math.pi))
+    constant = images.shape[1:].numel() * math.log(sigma * math.sqrt(2 * math.pi))
     return squared_error(decoded, images) / (2 * sigma**2) + constant  # (B,)
 
 

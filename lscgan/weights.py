@@ -46,12 +46,16 @@ def save(module: Configured, path: str | Path, dtype: torch.dtype = torch.float3
         dtype: how floating-point tensors are stored; ``torch.float16`` halves a shipped file.
 
     Raises:
+        ValueError: a number is too large for ``dtype``.
         OSError: ``path`` cannot be written; what was there is kept.
     """
-    tensors = {
-        name: (t.to(dtype) if t.is_floating_point() else t).detach().cpu().contiguous().clone()
-        for name, t in module.state_dict().items()
-    }
+    tensors = {}
+    for name, tensor in module.state_dict().items():
+        stored = tensor.to(dtype) if tensor.is_floating_point() else tensor
+        if bool((stored.isinf() & ~tensor.isinf()).any()):
+            raise ValueError(f"{name} holds a number too large for {dtype}: use torch.float32")
+        # clone: safetensors refuses tensors that share memory
+        tensors[name] = stored.detach().cpu().contiguous().clone()
     about = {"kind": type(module).__name__, "config": module.config()}
     header = json.dumps({**about, "sha256": _checksum(about, tensors)}, sort_keys=True)
     with replacing(path) as temporary:
@@ -78,8 +82,12 @@ def read(path: str | Path) -> Weights:
         ) from error
     if header is None:
         raise WeightsError(f"{path} holds tensors but no lscgan configuration: not one of ours")
-    about = json.loads(header)
-    if about.pop("sha256", None) != _checksum(about, tensors):
+    try:
+        about = json.loads(header)
+        intact = about.pop("sha256", None) == _checksum(about, tensors)
+    except (ValueError, AttributeError, TypeError):  # the configuration itself was altered
+        intact = False
+    if not intact:
         raise WeightsError(
             f"{path} was altered: its checksum does not match; copy or download it again"
         )

@@ -36,6 +36,7 @@ ATTRIBUTES: tuple[str, ...] = (
     "Bushy_Eyebrows",
 )
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Gray_Hair")  # at most one of them; none is brown
+GAP = (0.25, 0.6)  # no face that a model learns from has a mouth between neutral and smiling
 SMILE_THRESHOLD = 0.425  # a mouth curved more than this is labelled Smiling
 
 # The factors that no label speaks of: (lowest, highest, what it does). Drawn uniformly.
@@ -200,7 +201,7 @@ def sample_factors(
     count: int,
     generator: torch.Generator | None = None,
     curvature: tuple[float, float] = (0.0, 1.0),
-    gap: tuple[float, float] | None = (0.25, 0.6),
+    gap: tuple[float, float] | None = GAP,
     labels: Tensor | None = None,
 ) -> FaceFactors:
     """Draws `count` faces: attributes from `sample_labels` or as `labels` (count, A) asks.
@@ -328,10 +329,12 @@ class _Canvas:
         if not self.whole_frame:
             u, v = (left + right) / 2, (top + bottom) / 2
             du, dv = (right - left) / 2, (bottom - top) / 2
-            cols = self._span(f.x + f.scale * (u * cos - v * sin),
-                              f.scale * (du * cos + dv * sin.abs()))
-            rows = self._span(f.y + f.scale * (u * sin + v * cos),
-                              f.scale * (du * sin.abs() + dv * cos))
+            cols = self._span(
+                f.x + f.scale * (u * cos - v * sin), f.scale * (du * cos + dv * sin.abs())
+            )
+            rows = self._span(
+                f.y + f.scale * (u * sin + v * cos), f.scale * (du * sin.abs() + dv * cos)
+            )
         x = self.grid[None, None, cols] - f.x
         y = self.grid[None, rows, None] - f.y
         u = x * (cos / f.scale) + y * (sin / f.scale)
@@ -579,7 +582,10 @@ def _draw_eyes(canvas: _Canvas) -> None:
     across = each - 0.028 * f.gaze
     distance = torch.hypot(across, v)
     colours = _ramp(
-        f.iris.flatten(), (0.25, 0.13, 0.07), (0.45, 0.27, 0.10), (0.25, 0.47, 0.28),
+        f.iris.flatten(),
+        (0.25, 0.13, 0.07),
+        (0.45, 0.27, 0.10),
+        (0.25, 0.47, 0.28),
         (0.25, 0.50, 0.75),
     )
     _paint(view, colours, canvas.cover(distance - 0.066 * f.eye_size).mul_(white))
@@ -594,8 +600,9 @@ def _draw_eyes(canvas: _Canvas) -> None:
 def _draw_brows(canvas: _Canvas) -> None:
     """Two bent bars. They end below the bangs and above the glasses, so both leave them bare."""
     f, c = canvas.f, canvas.colour
-    half = _mix(0.014 + 0.008 * f.brow_thickness, 0.044 + 0.008 * f.brow_thickness,
-                f.bushy_eyebrows)
+    half = _mix(
+        0.014 + 0.008 * f.brow_thickness, 0.044 + 0.008 * f.brow_thickness, f.bushy_eyebrows
+    )
     length = 0.10 + 0.02 * f.bushy_eyebrows
     height = -0.185 - f.brow_height
     view, u, v = canvas.window(-0.40, 0.40, -0.32, -0.08)
@@ -692,8 +699,9 @@ def _draw_glasses(canvas: _Canvas) -> None:
     arm = torch.maximum(arm, side - f.head_width)
     frame = torch.minimum(torch.minimum(frame, bridge), arm)
     _paint(view, c.white, canvas.cover(lens).mul_(0.16 * f.eyeglasses))
-    colours = _ramp(f.frame_shade.flatten(), (0.06, 0.06, 0.08), (0.13, 0.14, 0.28),
-                    (0.42, 0.10, 0.10))
+    colours = _ramp(
+        f.frame_shade.flatten(), (0.06, 0.06, 0.08), (0.13, 0.14, 0.28), (0.42, 0.10, 0.10)
+    )
     _paint(view, colours, canvas.cover(frame).mul_(f.eyeglasses))
 
 

@@ -35,6 +35,8 @@ class LabelledImages:
                 f"images are uint8 of shape (N, C, H, W), not {self.images.dtype} "
                 f"{tuple(self.images.shape)}"
             )
+        if self.labels.dtype != torch.float32:
+            raise ValueError(f"labels are float32, not {self.labels.dtype}: use .float()")
         if self.labels.shape != (len(self.images), len(self.names)):
             raise ValueError(
                 f"{len(self.images)} images with {len(self.names)} names need labels of shape "
@@ -62,4 +64,4 @@ class LabelledImages:
         """
         if name not in self.names:
             raise ValueError(f"there is no label {name!r}: there are {', '.join(self.names)}")
-        return self.labels[:, self.names.index(name)]
+        return self.labels[:, self.names.index(name)].contiguous()

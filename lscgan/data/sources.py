@@ -43,8 +43,7 @@ def load(name: str, split: str = "train", **options: Any) -> LabelledImages:
     for option in options:
         if option not in known:
             raise ValueError(
-                f"the data set {name!r} has no option {option!r}: it has "
-                f"{', '.join(sorted(known))}"
+                f"the data set {name!r} has no option {option!r}: it has {', '.join(sorted(known))}"
             )
     return source(split, **options)
 
@@ -55,7 +54,7 @@ def _faces(
     size: int = 64,
     names: Sequence[str] = faces.ATTRIBUTES,
     curvature: tuple[float, float] = (0.0, 1.0),
-    gap: tuple[float, float] | None = (0.25, 0.6),
+    gap: tuple[float, float] | None = faces.GAP,
 ) -> LabelledImages:
     generator = torch.Generator().manual_seed(SPLITS[split])
     factors = faces.sample_factors(count, generator, curvature, gap)

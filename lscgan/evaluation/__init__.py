@@ -4,16 +4,19 @@ from lscgan.evaluation.control import ControlReport, control
 from lscgan.evaluation.gate import FaceGate
 from lscgan.evaluation.intervals import mean_interval, wilson_interval
 from lscgan.evaluation.judge import FaceJudge, JudgeReport, judge_report
+from lscgan.evaluation.judges import CurvatureJudge, Judges
 from lscgan.evaluation.mouth import MouthJudge
 from lscgan.evaluation.posterior import PosteriorReport, posterior
 from lscgan.evaluation.reversal import Dose, ReversalReport, reversal
 
 __all__ = [
     "ControlReport",
+    "CurvatureJudge",
     "Dose",
     "FaceGate",
     "FaceJudge",
     "JudgeReport",
+    "Judges",
     "MouthJudge",
     "PosteriorReport",
     "ReversalReport",

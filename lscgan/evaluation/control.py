@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from lscgan.evaluation.asking import Generative, attribute_columns, requested, seen
 from lscgan.evaluation.intervals import Interval, wilson_interval
 from lscgan.evaluation.judge import FaceJudge
-from lscgan.evaluation.pictures import AT_ONCE
-from lscgan.latent import LatentDesign
-
-
-class Generative(Protocol):
-    """What a measure asks of a model."""
-
-    design: LatentDesign
-
-    def decode(self, z: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -55,22 +46,29 @@ class ControlReport:
 
 
 def control(
-    model: Generative, judge: FaceJudge, labels: Tensor, generator: torch.Generator | None = None
+    model: Generative,
+    judge: FaceJudge,
+    labels: Tensor | None = None,
+    count: int = 2_000,
+    generator: torch.Generator | None = None,
 ) -> ControlReport:
     """Draw one sample a row of labels and let the judge read each attribute.
 
     Args:
         model: any model with a design and ``decode``, in eval mode.
         judge: its names are the design's, in any order.
-        labels: (N, A), 0 or 1: what is asked for.
-        generator: the source of the latent vectors.
+        labels: (N, A), 0 or 1: what is asked for. Without them, ``count`` random rows that a
+            rendered face can have.
+        generator: the source of labels and latent vectors.
 
     Raises:
-        ValueError: the judge does not know one of the design's attributes.
+        ValueError: the judge does not know one of the design's attributes, or the labels do not
+            fit the design.
     """
-    columns = _columns(model.design, judge)
+    labels = requested(model.design, labels, count, generator)
+    columns = attribute_columns(model.design, judge)
     z = model.design.sample(labels, generator=generator)  # (N, D)
-    read = decoded(model, z, lambda images: judge.attributes(images))[:, columns]  # (N, A)
+    read = seen(model, z, judge.attributes)[:, columns]  # (N, A)
     right = (read > 0.5) == (labels.to(read.device) > 0.5)  # (N, A)
     return ControlReport(
         count=len(labels),
@@ -79,19 +77,3 @@ def control(
             for i, name in enumerate(model.design.names)
         },
     )
-
-
-@torch.no_grad()
-def decoded(model: Generative, z: Tensor, read: Any) -> Tensor:
-    """What ``read`` says of the images of z, decoded piece by piece, on the CPU."""
-    device = next(model.parameters()).device if isinstance(model, torch.nn.Module) else z.device
-    return torch.cat([read(model.decode(piece.to(device))).cpu() for piece in z.split(AT_ONCE)])
-
-
-def _columns(design: LatentDesign, judge: FaceJudge) -> list[int]:
-    unknown = [name for name in design.names if name not in judge.names]
-    if unknown:
-        raise ValueError(
-            f"this judge does not read {', '.join(unknown)}: it reads {', '.join(judge.names)}"
-        )
-    return [judge.names.index(name) for name in design.names]

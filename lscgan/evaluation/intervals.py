@@ -25,7 +25,9 @@ def wilson_interval(successes: int, count: int) -> Interval:
     centre = share + Z95**2 / (2 * count)
     half = Z95 * math.sqrt(share * (1 - share) / count + Z95**2 / (4 * count**2))
     scale = 1 + Z95**2 / count
-    return share, max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # min and max: rounding must not leave the share outside its own interval
+    low, high = max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    return share, min(share, low), max(share, high)
 
 
 def mean_interval(values: Tensor) -> Interval:

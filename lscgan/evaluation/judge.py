@@ -78,9 +78,7 @@ class FaceJudge(nn.Module):
             labels: (B, A + 1), the curvature last.
         """
         read = self(worn(images))  # (B, A + 1)
-        attributes = nn.functional.binary_cross_entropy_with_logits(
-            read[:, :-1], labels[:, :-1]
-        )
+        attributes = nn.functional.binary_cross_entropy_with_logits(read[:, :-1], labels[:, :-1])
         curvature = nn.functional.mse_loss(read[:, -1], labels[:, -1])
         loss = attributes + CURVATURE_WEIGHT * curvature / len(self.names)
         optimizers["judge"].zero_grad(set_to_none=True)

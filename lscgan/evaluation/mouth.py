@@ -38,8 +38,8 @@ class MouthJudge(nn.Module):
 
     def __init__(
         self,
-        region: tuple[float, float, float, float] = (0.5, 0.875, 0.1875, 0.8125),
-        hidden: int = 1024,
+        region: tuple[float, float, float, float] = (0.5, 0.9375, 0.25, 0.75),
+        hidden: int = 2048,
     ):
         super().__init__()
         self.region = tuple(region)

@@ -63,27 +63,28 @@ def posterior(model: VAE, data: LabelledImages) -> PosteriorReport:
             f"the design's attributes are {', '.join(design.names)}; the data's are "
             f"{', '.join(data.names)}"
         )
-    means, kls, errors = [], [], []
+    means, moved, kls, errors = [], [], [], []
     for start in range(0, len(data), AT_ONCE):
         part = data.select(slice(start, start + AT_ONCE))
         images, labels = part.float().to(model.device), part.labels.to(model.device)
         mean, log_variance = model.encode(images)  # (B, D)
         prior = model.prior_mean(labels)  # (B, D) or (1, D)
         kls.append(gaussian_kl_per_dimension(mean, log_variance, prior).cpu())
-        means.append((mean - prior).cpu())
+        means.append(mean.cpu())
+        moved.append((mean - prior).cpu())
         errors.append((model.decode(mean) - images).square().mean(dim=(1, 2, 3)).cpu())
-    kl, moved = torch.cat(kls).mean(dim=0), torch.cat(means)  # (D,), (N, D)
+    kl, mean = torch.cat(kls).mean(dim=0), torch.cat(means)  # (D,), (N, D)
     read_out = {}
     for code in design.codes:
         if isinstance(code, GaussianBlock):
             truth = data.column(code.name)  # (N,)
-            own = moved[:, design.block(code.name)].mean(dim=1) + code.mean(truth)[:, 0]
+            own = mean[:, design.block(code.name)].mean(dim=1)  # (N,)
             nearer_one = own > (code.at_zero + code.at_one) / 2  # (N,)
             read_out[code.name] = float((nearer_one == (truth > 0.5)).float().mean())
     return PosteriorReport(
         count=len(data),
         kl={part.name: float(kl[design.block(part.name)].sum()) for part in design.parts},
-        active=int((moved.var(dim=0) > ACTIVE).sum()),
+        active=int((torch.cat(moved).var(dim=0) > ACTIVE).sum()),
         read_out=read_out,
         psnr=-10 * math.log10(float(_mean(errors))),
     )

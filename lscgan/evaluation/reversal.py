@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lscgan.evaluation.control import Generative, _columns, decoded
-from lscgan.evaluation.gate import FaceGate
+from lscgan.evaluation.asking import (
+    Generative,
+    attribute_columns,
+    encoded,
+    requested,
+    seen,
+)
 from lscgan.evaluation.intervals import Interval, mean_interval, wilson_interval
-from lscgan.evaluation.judge import FaceJudge
+from lscgan.evaluation.judges import Judges
 
 FROWN = -0.15
 """A mouth is called a frown below this curvature: flat mouths are read as 0 give or take 0.1."""
 
 AMOUNTS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
-
-
-class CurvatureJudge(Protocol):
-    """Anything that reads a mouth's curvature from a picture."""
-
-    def curvature(self, images: Tensor) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class ReversalReport:
     def monotone(self, judge: str) -> bool:
         """Whether mean curvature grows with every amount."""
         means, _, _ = self.curve(judge)
-        return all(a < b for a, b in zip(means, means[1:], strict=False))
+        return all(a < b for a, b in itertools.pairwise(means))
 
     def to_dict(self) -> dict[str, Any]:
         """For a run's record."""
@@ -92,13 +92,12 @@ class ReversalReport:
 
 def reversal(
     model: Generative,
-    judge: FaceJudge,
-    judges: Mapping[str, CurvatureJudge],
-    gate: FaceGate,
-    labels: Tensor,
+    judges: Judges,
+    labels: Tensor | None = None,
     attribute: str = "Smiling",
     amounts: Sequence[float] = AMOUNTS,
     images: Tensor | None = None,
+    count: int = 2_000,
     generator: torch.Generator | None = None,
 ) -> ReversalReport:
     """Move one attribute's block over a range of amounts and read the mouth at each.
@@ -109,13 +108,14 @@ def reversal(
 
     Args:
         model: any model with a design and ``decode``; with ``images``, also ``encode``.
-        judge: reads the other attributes.
-        judges: read the curvature, by name; use two of different kinds.
-        gate: says which pictures are faces at all. Nothing is left out of the means for it.
-        labels: (N, A), 0 or 1; the attribute's own column is set to 0.
+        judges: the face judge reads the other attributes, it and the mouth judge the curvature.
+            The gate's verdict is reported; no picture is left out of the means for it.
+        labels: (N, A), 0 or 1; the attribute's own column is set to 0. Without them, ``count``
+            random rows that a rendered face can have.
         attribute: whose block is moved.
         amounts: in label units, 0 among them.
-        images: (N, C, H, W) in [0, 1], or None to sample.
+        images: (N, C, H, W) in [0, 1], with their labels; or None to sample.
+        generator: the source of labels and latent vectors.
 
     Groups of faces, for ``passed_by_group``: those with each value of each other attribute
     (``"Eyeglasses=1"``) and those without any of them (``"none"``), where there are 20 or more.
@@ -129,16 +129,18 @@ def reversal(
         raise ValueError("amounts must include 0, which the others are compared with")
     if attribute not in design.names:
         raise ValueError(f"this design has no {attribute!r}: it has {', '.join(design.names)}")
-    columns = _columns(design, judge)
+    if images is not None and labels is None:
+        raise ValueError("give the labels of the images")
+    columns = attribute_columns(design, judges.face)
     own = design.names.index(attribute)
-    labels = labels.clone().float()
+    labels = requested(design, labels, count, generator)
     labels[:, own] = 0.0
     if images is None:
         z = design.sample(labels, generator=generator)  # (N, D)
     else:
         if len(images) != len(labels):
             raise ValueError(f"{len(images)} images have {len(labels)} rows of labels")
-        z = _encoded(model, images)  # (N, D)
+        z = encoded(model, images)  # (N, D)
     others = [i for i in range(len(columns)) if i != own]
     asked = labels[:, others] > 0.5  # (N, A - 1)
     groups = _groups([design.names[i] for i in others], asked)
@@ -147,13 +149,15 @@ def reversal(
         moved = design.shift(z, **{attribute: amount})
 
         def look(pictures: Tensor) -> Tensor:
-            attributes = judge.attributes(pictures)[:, columns][:, others]  # (B, A - 1)
-            curvatures = [j.curvature(pictures)[:, None] for j in judges.values()]
-            return torch.cat([attributes, gate.passes(pictures)[:, None], *curvatures], dim=1)
+            attributes = judges.face.attributes(pictures)[:, columns][:, others]  # (B, A - 1)
+            curvatures = [j.curvature(pictures)[:, None] for j in judges.curvature.values()]
+            return torch.cat(
+                [attributes, judges.gate.passes(pictures)[:, None], *curvatures], dim=1
+            )
 
-        seen = decoded(model, moved, look)  # (N, A - 1 + 1 + judges)
-        attributes, passed = seen[:, : len(others)] > 0.5, seen[:, len(others)] > 0.5
-        curvature = {n: seen[:, len(others) + 1 + i] for i, n in enumerate(judges)}
+        looks = seen(model, moved, look)  # (N, A - 1 + 1 + judges)
+        attributes, passed = looks[:, : len(others)] > 0.5, looks[:, len(others)] > 0.5
+        curvature = {n: looks[:, len(others) + 1 + i] for i, n in enumerate(judges.curvature)}
         return attributes, curvature, passed
 
     unmoved, _, _ = read(0.0)
@@ -172,12 +176,6 @@ def reversal(
             )
         )
     return ReversalReport(attribute, len(labels), tuple(doses))
-
-
-@torch.no_grad()
-def _encoded(model: Any, images: Tensor) -> Tensor:
-    device = next(model.parameters()).device
-    return torch.cat([model.encode(piece.to(device))[0].cpu() for piece in images.split(256)])
 
 
 def _groups(names: Sequence[str], asked: Tensor) -> dict[str, Tensor]:

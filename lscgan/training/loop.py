@@ -27,8 +27,9 @@ from tqdm.auto import tqdm
 
 from lscgan import __version__, weights
 from lscgan.data import LabelledImages
-from lscgan.files import replacing
 from lscgan.figures import contact_sheet
+from lscgan.files import replacing
+from lscgan.latent import LatentDesign
 from lscgan.training.run_folder import RunFolder
 
 SHEET = 64
@@ -36,7 +37,7 @@ SHEET = 64
 
 
 class NotFiniteError(ArithmeticError):
-    """A loss became infinite or no number; the last good state is kept."""
+    """A loss or a weight became infinite or no number; the last good state is kept."""
 
 
 class Trainable(Protocol):
@@ -156,7 +157,7 @@ def train(
 
     Raises:
         ValueError: the folder holds a run with other settings, or its state is broken.
-        NotFiniteError: a loss is not finite.
+        NotFiniteError: a loss or a weight is not finite.
         KeyboardInterrupt: the run was interrupted; its state is saved.
         OSError: the folder cannot be written; what was saved before is kept.
     """
@@ -167,6 +168,12 @@ def train(
         )
     run = RunFolder(folder)
     module = cast(nn.Module, model)
+    design = getattr(module, "design", None)  # a judge has none
+    if design is not None and design.names and design.names != tuple(data.names):
+        raise ValueError(
+            f"the design's attributes are {', '.join(design.names)}; the data's are "
+            f"{', '.join(data.names)}: load the data with names=design.names"
+        )
     config = {
         "model": {"kind": type(model).__name__, "config": model.config()},
         "data": {"count": len(data), "shape": list(data.images.shape[1:]), **data.source},
@@ -182,8 +189,9 @@ def train(
             _load(module, weights.read(run.weights).tensors)
             module.eval()
             return run
+    _sweep(run)
     device = pick_device(settings.device)
-    module.to(device=device, memory_format=torch.channels_last)
+    module.to(device).to(memory_format=torch.channels_last)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _deterministic(), _interruptible() as stop:
         torch.manual_seed(settings.seed)
@@ -284,6 +292,8 @@ class _Training:
 
     def _log(self, means: dict[str, float]) -> None:
         broken = [name for name, value in means.items() if not math.isfinite(value)]
+        if not all(bool(torch.isfinite(t).all()) for t in self.module.state_dict().values()):
+            broken.append("a weight")  # a finite loss may have a gradient that is not
         if broken:
             kept = (
                 f"the last good state is kept in {self.run.state}"
@@ -294,9 +304,7 @@ class _Training:
                 f"{' and '.join(broken)} is not finite after {self.seen} images; {kept}: "
                 "try a smaller learning rate, or precision='float32'"
             )
-        self.metrics.append(
-            {**means, "images": self.seen, "seconds": round(self.seconds, 3)}
-        )
+        self.metrics.append({**means, "images": self.seen, "seconds": round(self.seconds, 3)})
 
     # -- state --------------------------------------------------------------------------------
 
@@ -354,12 +362,15 @@ class _Training:
         if self.averaged is not None:
             _load(self.module, self.averaged.module.state_dict())
         weights.save(cast(weights.Configured, self.module), self.run.weights)
-        if hasattr(self.module, "sample"):
+        sample = getattr(self.module, "sample", None)  # a judge has none
+        if sample is not None:
             self.module.eval()
             generator = torch.Generator().manual_seed(self.settings.seed)
             rows = torch.randint(len(self.data), (SHEET,), generator=generator)
-            sheet = self.module.sample(self.data.labels[rows], generator=generator)
-            contact_sheet(sheet, self.run.samples)
+            # A plain VAE has nothing to be asked for, whatever labels the data has.
+            design = cast(LatentDesign, self.module.design)
+            labels = self.data.labels[rows] if design.names else None
+            contact_sheet(sample(labels, SHEET, generator), self.run.samples)
             self.module.train()
         _load(self.module, raw)
         torch.set_rng_state(chance)
@@ -407,6 +418,13 @@ def _clear(run: RunFolder) -> None:
     names = ("state.safetensors", "summary.json", "metrics.jsonl", "model.safetensors")
     for name in (*names, "figures.json", "samples.png"):
         (run.path / name).unlink(missing_ok=True)
+
+
+def _sweep(run: RunFolder) -> None:
+    """Remove the temporary files that a kill left half written."""
+    for suffix in ("safetensors", "json", "jsonl", "png"):
+        for half in run.path.glob(f".*.{suffix}*"):
+            half.unlink()
 
 
 def _check_same(run: RunFolder, config: dict[str, Any]) -> None:

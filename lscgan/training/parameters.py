@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import types
 import typing
@@ -56,10 +57,8 @@ def _declared(namespace: Mapping[str, Any]) -> dict[str, Any]:
 def _checked(name: str, kind: Any, value: Any) -> Any:
     options = typing.get_args(kind) if typing.get_origin(kind) in _UNIONS else (kind,)
     for option in options:
-        if option is float and type(value) is int:
-            return float(value)
-        if _matches(value, option):
-            return value
+        with contextlib.suppress(TypeError):
+            return _as(option, value)
     wanted = getattr(kind, "__name__", None) if typing.get_origin(kind) is None else str(kind)
     raise ParameterError(f"the parameter {name!r} takes {wanted}, not {value!r}")
 
@@ -67,10 +66,13 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
 _UNIONS = (typing.Union, types.UnionType)
 
 
-def _matches(value: Any, kind: Any) -> bool:
-    if typing.get_origin(kind) is list:
+def _as(kind: Any, value: Any) -> Any:
+    """The value, if it is of that type; a whole number serves as a float, but True is no number."""
+    if typing.get_origin(kind) is list and isinstance(value, list):
         (of,) = typing.get_args(kind)
-        return isinstance(value, list) and all(_matches(item, of) for item in value)
-    if kind is None:
-        return value is None
-    return type(value) is kind
+        return [_as(of, item) for item in value]
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is kind:
+        return value
+    raise TypeError

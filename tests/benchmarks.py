@@ -1,0 +1,108 @@
+"""Speed and memory, each as a ratio against an alternative in the same run: `make benchmarks`.
+
+Never part of the tests: a figure here says how this machine did today. Every ratio is the median
+over rounds in which the two alternatives take turns, so that other work on the machine hits both.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+
+from lscgan.data import faces, load
+from lscgan.latent import LatentDesign
+from lscgan.models import LSCVAE
+from lscgan.training import pick_device
+
+ROUNDS = 7
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long ``work`` takes, with what it started on a GPU."""
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def compare(
+    what: str, ours: Callable[[], object], other: Callable[[], object], unit: str, per: int
+) -> None:
+    """Print ours and the alternative in units a second, and how many times as fast ours is."""
+    ours(), other()  # the first call of each pays for what is made once
+    pairs = [(seconds(ours), seconds(other)) for _ in range(ROUNDS)]
+    ratio = statistics.median(b / a for a, b in pairs)
+    mine, theirs = (per / statistics.median(times) for times in zip(*pairs, strict=True))
+    print(f"{what:58} {mine:9,.0f} against {theirs:9,.0f} {unit}/s   {ratio:5.2f} times")
+
+
+def renderer() -> None:
+    """Drawing each shape only where it can show, against drawing it over the whole frame."""
+    for size in (32, 64, 128):
+        factors = faces.sample_factors(256, torch.Generator().manual_seed(0))
+        compare(
+            f"faces at {size}x{size}: windows against whole frames",
+            lambda f=factors, s=size: faces._render(f, s, whole_frame=False),
+            lambda f=factors, s=size: faces._render(f, s, whole_frame=True),
+            "faces",
+            256,
+        )
+
+
+def training_step() -> None:
+    """One step of the shipped LSC-VAE: the loop's choices against the defaults."""
+    device = pick_device()
+    design = LatentDesign.lsc(faces.ATTRIBUTES, coding="signed")
+    pictures = torch.rand(64, 3, 64, 64, device=device)
+    labels = faces.sample_labels(64, torch.Generator().manual_seed(0)).to(device)
+
+    def step(layout: torch.memory_format, dtype: torch.dtype) -> Callable[[], object]:
+        torch.manual_seed(0)
+        model = LSCVAE(design).to(device).to(memory_format=layout)
+        optimizers = model.optimizers(1e-3)
+        batch = pictures.contiguous(memory_format=layout)
+
+        def once() -> None:
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+                model.training_step(batch, labels, optimizers)
+
+        return once
+
+    plain = step(torch.contiguous_format, torch.float32)
+    last = step(torch.channels_last, torch.float32)
+    half = step(torch.channels_last, torch.bfloat16)
+    compare(f"training on {device.type}: channels last against first", last, plain, "images", 64)
+    compare(f"training on {device.type}: bfloat16 against float32", half, last, "images", 64)
+
+
+def batches() -> None:
+    """Batches from bytes held in memory, against a DataLoader over the same bytes."""
+    data = load("faces", count=4_096, size=64)
+    order = torch.randperm(len(data))
+
+    def ours() -> None:
+        for rows in order.split(64):
+            data.images[rows].float() / 255
+
+    def loader() -> None:
+        pairs = torch.utils.data.TensorDataset(data.images, data.labels)
+        for images, _ in torch.utils.data.DataLoader(pairs, batch_size=64, shuffle=True):
+            images.float() / 255
+
+    compare("batches: rows of one tensor against a DataLoader", ours, loader, "images", len(data))
+    floats = data.images.numel() * 4
+    print(
+        f"{'memory of 4,096 faces: bytes against float32':58} "
+        f"{data.images.numel() / 2**20:9.0f} against {floats / 2**20:9.0f} MiB"
+    )
+
+
+if __name__ == "__main__":
+    print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}")
+    renderer()
+    training_step()
+    batches()
