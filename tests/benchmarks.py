@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -42,14 +43,14 @@ def compare(
 
 def renderer() -> None:
     """Drawing each shape only where it can show, against drawing it over the whole frame."""
+    factors = faces.sample_factors(256, torch.Generator().manual_seed(0))
     for size in (32, 64, 128):
-        factors = faces.sample_factors(256, torch.Generator().manual_seed(0))
         compare(
             f"faces at {size}x{size}: windows against whole frames",
-            lambda f=factors, s=size: faces._render(f, s, whole_frame=False),
-            lambda f=factors, s=size: faces._render(f, s, whole_frame=True),
+            partial(faces._render, factors, size, whole_frame=False),
+            partial(faces._render, factors, size, whole_frame=True),
             "faces",
-            256,
+            len(factors),
         )
 
 

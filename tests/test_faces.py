@@ -340,8 +340,9 @@ def test_sweep_moves_one_factor_over_its_range() -> None:
     swept = sweep(face, "tilt", 5)
     low, high, _ = FACTOR_RANGES["tilt"]
     assert torch.equal(swept.tilt, torch.linspace(low, high, 5))
-    assert all(torch.equal(getattr(swept, n), getattr(face, n).expand(5)) for n in FIELDS
-               if n != "tilt")
+    assert all(
+        torch.equal(getattr(swept, n), getattr(face, n).expand(5)) for n in FIELDS if n != "tilt"
+    )
     assert torch.equal(sweep(face, "bangs", 3).bangs, torch.tensor([0.0, 0.5, 1.0]))
     assert torch.equal(sweep(face, "curvature", 3).curvature, torch.tensor([-1.0, 0.0, 1.0]))
 

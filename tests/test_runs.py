@@ -58,8 +58,8 @@ def test_judges_end_to_end(tmp_path: Path) -> None:
 
 
 def test_sweep_end_to_end_and_skips_what_is_done(tmp_path: Path) -> None:
-    small = {"images": 128, "count": 128, "batch_size": 32, "width": 4, "samples": 64}
-    small |= {"dims": [1, 2], "seeds": [0, 1], "broken": False, "latent_size": 64}
+    small: dict[str, Any] = {"images": 128, "count": 128, "batch_size": 32, "width": 4}
+    small |= {"samples": 64, "dims": [1, 2], "seeds": [0, 1], "broken": False, "latent_size": 64}
     run("lsc_vae_sweep", tmp_path, **small)
     rows = json.loads((tmp_path / "run" / "figures.json").read_text())["rows"]
     assert [(row["name"], row["seed"]) for row in rows] == [

@@ -239,8 +239,9 @@ class _Training:
         logged_at, clock = self.seen, time.perf_counter()
         saved_at = clock
         self.module.train()
+        # Runs of a chapter are over before a bar is needed; a long one under papermill stays quiet.
         with tqdm(
-            total=total, initial=self.seen, unit="image", unit_scale=True, mininterval=1.0
+            total=total, initial=self.seen, unit="image", unit_scale=True, mininterval=1, delay=20
         ) as bar:
             while self.seen < total:
                 factor = settings.learning_rate_factor(self.seen)

@@ -1,0 +1,740 @@
+"""Judges, gate and measures: on readers, models and pictures whose answers are known."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from functools import lru_cache
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage, stats
+from torch import Tensor
+
+from lscgan.data import LabelledImages, faces
+from lscgan.evaluation import (
+    FaceGate,
+    FaceJudge,
+    Judges,
+    MouthJudge,
+    control,
+    judge_report,
+    mean_interval,
+    posterior,
+    reversal,
+    wilson_interval,
+)
+from lscgan.evaluation.judge import blur, worn
+from lscgan.latent import LatentDesign
+from lscgan.models import LSCVAE, VAE
+from lscgan.objectives import gaussian_kl
+
+NAMES = ("Smiling", "Eyeglasses", "Bangs")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# --- Intervals ------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.integers(1, 5_000), st.floats(0, 1))
+def test_wilson_interval_equals_scipy(count: int, share: float) -> None:
+    successes = round(share * count)
+    estimate, low, high = wilson_interval(successes, count)
+    expected = stats.binomtest(successes, count).proportion_ci(method="wilson")
+    assert estimate == successes / count
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert 0 <= low <= estimate <= high <= 1
+
+
+def test_wilson_interval_of_a_published_example() -> None:
+    """Newcombe 1998, table I: 81 of 263 and 0 of 20, by the score method."""
+    assert wilson_interval(81, 263)[1:] == pytest.approx((0.2553, 0.3662), abs=5e-5)
+    assert wilson_interval(0, 20)[1:] == pytest.approx((0.0, 0.1611), abs=5e-5)
+
+
+def test_mean_interval_equals_scipy() -> None:
+    values = 3 + 2 * torch.randn(50, generator=seeded())
+    numbers = values.double().numpy()
+    expected = stats.norm.interval(0.95, numbers.mean(), stats.sem(numbers))
+    mean, low, high = mean_interval(values)
+    assert mean == pytest.approx(numbers.mean())
+    assert (low, high) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(("successes", "count"), [(0, 0), (-1, 3), (4, 3)])
+def test_no_share_has_no_interval(successes: int, count: int) -> None:
+    with pytest.raises(ValueError, match=f"{successes} successes of {count} is no share"):
+        wilson_interval(successes, count)
+
+
+@pytest.mark.parametrize("values", [torch.ones(1), torch.ones(2, 2)])
+def test_a_mean_needs_two_values(values: Tensor) -> None:
+    with pytest.raises(ValueError, match="needs at least two values"):
+        mean_interval(values)
+
+
+# --- Pictures that say what is in them ------------------------------------------------------------
+#
+# A coded picture is 8x8 and grey but for its first row: its pixels hold the attributes (0 or 1),
+# then (curvature + 4) / 8, then whether the gate lets it pass. Readers read it back exactly.
+
+
+def coded(attributes: Tensor, curvature: Tensor, passes: Tensor) -> Tensor:
+    images = torch.full((len(attributes), 3, 8, 8), 0.5)
+    row = torch.cat([attributes, (curvature[:, None] + 4) / 8, passes[:, None]], dim=1)
+    images[:, 0, 0, : row.shape[1]] = row.float()
+    return images
+
+
+class Reader:
+    """Judge and gate of coded pictures; ``names`` is the order in which it reports attributes."""
+
+    def __init__(self, names: tuple[str, ...] = NAMES, known: tuple[str, ...] = NAMES):
+        self.names, self.known = names, known
+
+    def attributes(self, images: Tensor) -> Tensor:
+        return images[:, 0, 0][:, [self.known.index(name) for name in self.names]]
+
+    def curvature(self, images: Tensor) -> Tensor:
+        return 8 * images[:, 0, 0, len(self.known)] - 4
+
+    def passes(self, images: Tensor) -> Tensor:
+        return images[:, 0, 0, len(self.known) + 1] > 0.5
+
+
+class Oracle:
+    """A generator that draws exactly what each block's mean asks for.
+
+    Its mouth curves with the Smiling block's mean m as 0.1 + m^3 / 16; the attributes in
+    ``ignores`` never show; the gate refuses glasses on a mouth that curves below -0.3.
+    """
+
+    def __init__(self, ignores: tuple[str, ...] = (), coding: str = "signed"):
+        self.design = LatentDesign.lsc(NAMES, 100, size=310, coding=coding)
+        self.ignores = ignores
+        self.middle = 0.0 if coding == "signed" else 0.5
+
+    def means(self, z: Tensor) -> Tensor:
+        parts = self.design.split(z)
+        return torch.stack([parts[name].mean(dim=1) for name in NAMES], dim=1)
+
+    def mouth(self, z: Tensor) -> Tensor:
+        return 0.1 + self.means(z)[:, 0] ** 3 / 16
+
+    def decode(self, z: Tensor) -> Tensor:
+        shown = (self.means(z) > self.middle).float()
+        for name in self.ignores:
+            shown[:, NAMES.index(name)] = 0.0
+        curvature = self.mouth(z)
+        refused = (shown[:, 1] > 0.5) & (curvature < -0.3)
+        return coded(shown, curvature, (~refused).float())
+
+
+def judge(names: tuple[str, ...] = NAMES) -> FaceJudge:
+    return cast(FaceJudge, Reader(names))
+
+
+def coins(count: int) -> Tensor:
+    return torch.randint(2, (count, 3), generator=seeded(5)).float()
+
+
+# --- Control --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", [NAMES, NAMES[::-1]])
+def test_an_oracle_is_in_perfect_control_whatever_the_judges_order(order: tuple[str, ...]) -> None:
+    report = control(Oracle(), judge(order), coins(600), generator=seeded())
+    assert report.count == 600
+    assert list(report.accuracy) == list(NAMES)
+    assert all(share == 1.0 for share, _, _ in report.accuracy.values())
+    assert report.mean == 1.0
+    assert report.worst[1] == 1.0
+
+
+def test_a_model_that_ignores_an_attribute_is_right_half_the_time() -> None:
+    labels = coins(600)
+    report = control(Oracle(ignores=("Eyeglasses",)), judge(), labels, generator=seeded())
+    share = float((labels[:, 1] == 0).float().mean())
+    assert report.accuracy["Eyeglasses"][0] == pytest.approx(share)
+    assert report.accuracy["Eyeglasses"] == wilson_interval(round(600 * share), 600)
+    assert abs(share - 0.5) < 5 * math.sqrt(0.25 / 600)
+    assert {report.accuracy[name][0] for name in ("Smiling", "Bangs")} == {1.0}
+    name, worst = report.worst
+    assert name == "Eyeglasses"
+    assert worst == pytest.approx(share)
+    assert report.mean == pytest.approx((2 + share) / 3)
+    assert json.loads(json.dumps(report.to_dict()))["worst"][0] == "Eyeglasses"
+
+
+def test_without_labels_a_measure_asks_for_faces_that_can_be() -> None:
+    """Each of the design's attributes is a fair coin, but no face has two hair colours."""
+    asked = []
+
+    class Listening(Oracle):
+        def decode(self, z: Tensor) -> Tensor:
+            asked.append(self.means(z) > 0)
+            return torch.zeros(len(z), 3, 8, 8)
+
+    model = Listening()
+    names = ("Black_Hair", "Gray_Hair", "Wearing_Hat")
+    model.design = LatentDesign.lsc(names, 40, size=130, coding="signed")
+    model.means = lambda z: torch.stack(  # type: ignore[method-assign]
+        [model.design.split(z)[name].mean(dim=1) for name in names], dim=1
+    )
+    report = control(model, cast(FaceJudge, Reader(names, names)), count=1_000)
+    drawn = torch.cat(asked).float()
+    assert report.count == len(drawn) == 1_000
+    assert not (drawn[:, 0] * drawn[:, 1]).any()
+    for column, share in enumerate((0.25, 0.25, 0.5)):
+        error = math.sqrt(share * (1 - share) / 1_000)
+        wanted = float(drawn[:, column].mean())
+        assert abs(wanted - share) < 5 * error
+        # A model that draws nothing is right wherever nothing was asked for.
+        assert report.accuracy[names[column]][0] == pytest.approx(1 - wanted)
+
+
+def test_labels_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=re.escape("labels have shape (N, 3), one column each")):
+        control(Oracle(), judge(), torch.zeros(4, 2))
+    other = Oracle()
+    other.design = LatentDesign.lsc(("Eyeglasses", "Freckles"), 2, size=5)
+    with pytest.raises(ValueError, match="give labels: this design's attributes are not those of"):
+        control(other, judge(("Eyeglasses", "Freckles")))
+
+
+def test_a_judge_that_cannot_read_an_attribute_is_refused() -> None:
+    with pytest.raises(ValueError, match="does not read Bangs: it reads Smiling, Eyeglasses"):
+        control(Oracle(), judge(("Smiling", "Eyeglasses")), coins(4))
+
+
+# --- Reversal -------------------------------------------------------------------------------------
+
+AMOUNTS = (-1.0, 0.0, 0.5, 1.0)
+
+
+class Twisted(Reader):
+    """A second judge that reads every curvature 0.3 lower."""
+
+    def curvature(self, images: Tensor) -> Tensor:
+        return super().curvature(images) - 0.3
+
+
+def judges(names: tuple[str, ...] = NAMES) -> Judges:
+    return Judges(judge(names), Twisted(), cast(FaceGate, Reader()))
+
+
+def measured(oracle: Oracle, labels: Tensor, **changes: Any) -> Any:
+    arguments = {"judges": judges(), "amounts": AMOUNTS, "generator": seeded(), **changes}
+    return reversal(oracle, labels=labels, **arguments)
+
+
+@pytest.mark.parametrize("coding", ["signed", "presence"])
+def test_the_dose_response_is_the_oracles_own_curve(coding: str) -> None:
+    oracle, labels = Oracle(coding=coding), coins(300)
+    report = measured(oracle, labels)
+    step = 2.0 if coding == "signed" else 1.0
+    base = labels.clone()
+    base[:, 0] = 0
+    means = oracle.means(oracle.design.sample(base, generator=seeded()))[:, 0].double()
+    assert (report.attribute, report.count) == ("Smiling", 300)
+    assert [dose.amount for dose in report.doses] == list(AMOUNTS)
+    for amount in AMOUNTS:
+        curvature = 0.1 + (means + amount * step) ** 3 / 16  # (N,)
+        dose = report.at(amount)
+        assert dose.curvature["face judge"] == pytest.approx(mean_interval(curvature), abs=1e-5)
+        lower = float(curvature.mean()) - 0.3
+        assert dose.curvature["mouth judge"][0] == pytest.approx(lower, abs=1e-5)
+        for name, below in (("face judge", -0.15), ("mouth judge", 0.15)):
+            share = float((curvature < below).double().mean())
+            assert dose.frowns[name][0] == pytest.approx(share, abs=1 / 300)
+        assert dose.others_moved == 0.0
+        assert dose.others_right == 1.0
+    curve = report.curve("face judge")
+    assert curve[0] == [report.at(amount).curvature["face judge"][0] for amount in AMOUNTS]
+    assert report.monotone("face judge")
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_gate_shares_are_counted_by_group() -> None:
+    labels = coins(300)
+    report = measured(Oracle(), labels)
+    dose = report.at(-1.0)  # the mouth is at about 0.1 + (-3)^3 / 16 = -1.6: glasses are refused
+    glasses, bangs = labels[:, 1] == 1, labels[:, 2] == 1
+    assert dose.passed == wilson_interval(int((~glasses).sum()), 300)
+    by_group = {name: interval[0] for name, interval in dose.passed_by_group.items()}
+    assert by_group == pytest.approx(
+        {
+            "Eyeglasses=0": 1.0,
+            "Eyeglasses=1": 0.0,
+            "Bangs=0": float((~glasses & ~bangs).sum() / (~bangs).sum()),
+            "Bangs=1": float((~glasses & bangs).sum() / bangs.sum()),
+            "none": 1.0,
+        }
+    )
+    assert dose.worst_group == ("Eyeglasses=1", 0.0)
+    assert report.at(1.0).passed[0] == 1.0
+
+
+def test_groups_of_fewer_than_twenty_faces_are_left_out() -> None:
+    labels = torch.zeros(60, 3)
+    labels[:19, 1] = 1  # nineteen with glasses
+    labels[19:39, 2] = 1  # twenty with bangs
+    groups = measured(Oracle(), labels).at(0.0).passed_by_group
+    assert set(groups) == {"Eyeglasses=0", "Bangs=0", "Bangs=1", "none"}
+
+
+def test_an_attribute_that_is_dragged_along_is_noticed() -> None:
+    """A model that puts glasses on every mouth that curves above 0.1, asked or not."""
+
+    class Dragging(Oracle):
+        def decode(self, z: Tensor) -> Tensor:
+            images = super().decode(z)
+            images[self.mouth(z) > 0.1, 0, 0, 1] = 1.0
+            return images
+
+    labels = coins(200)
+    dose = measured(Dragging(), labels).at(1.0)
+    bare = float((labels[:, 1] == 0).float().mean())  # of these, every one gets glasses
+    assert dose.others_moved == pytest.approx(bare / 2)
+    assert dose.others_right == pytest.approx(1 - bare / 2)
+
+
+def test_encoded_faces_are_moved_from_their_posterior_means() -> None:
+    class Encoding(Oracle):
+        def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            means = self.design.mean((images[:, 0, 0, :3] > 0.5).float())
+            return means, torch.zeros_like(means)
+
+    oracle, labels = Encoding(), coins(40)
+    labels[:, 0] = 0
+    images = coded(labels, torch.zeros(40), torch.ones(40))
+    report = measured(oracle, labels, images=images)
+    for amount in AMOUNTS:  # no noise: every face of label 0 has a block mean of exactly -1
+        exact = 0.1 + (-1 + 2 * amount) ** 3 / 16
+        assert report.at(amount).curvature["face judge"] == pytest.approx((exact,) * 3, abs=1e-5)
+    assert report.at(1.0).others_right == 1.0
+    with pytest.raises(ValueError, match="40 images have 39 rows of labels"):
+        measured(oracle, labels[:39], images=images)
+
+
+def test_the_labels_given_stay_as_they_were() -> None:
+    labels = torch.ones(30, 3)
+    measured(Oracle(), labels)
+    assert torch.equal(labels, torch.ones(30, 3))
+
+
+def test_a_curve_that_turns_is_not_monotone() -> None:
+    class Turning(Oracle):
+        def mouth(self, z: Tensor) -> Tensor:
+            return -self.means(z)[:, 0].square()
+
+    report = measured(Turning(), coins(30))
+    assert not report.monotone("face judge")
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"amounts": (-1.0, 1.0)}, "amounts must include 0"),
+        ({"images": torch.rand(30, 3, 8, 8), "labels": None}, "give the labels of the images"),
+        ({"attribute": "Hat"}, "this design has no 'Hat': it has Smiling, Eyeglasses, Bangs"),
+        ({"judges": judges(("Smiling",))}, "this judge does not read Eyeglasses, Bangs"),
+    ],
+)
+def test_a_reversal_that_cannot_be_measured_is_refused(changes: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        measured(Oracle(), **{"labels": coins(30), **changes})
+
+
+def test_an_amount_that_was_not_measured_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"3.0 was not measured: \[-1.0, 0.0, 0.5, 1.0\] were"):
+        measured(Oracle(), coins(30)).at(3.0)
+
+
+# --- A judge's own report -------------------------------------------------------------------------
+
+
+def read_data(count: int = 400) -> tuple[LabelledImages, Tensor]:
+    """Coded pictures in bytes whose labels are exactly what the bytes say."""
+    labels = coins(count)
+    levels = torch.randint(96, 161, (count,), generator=seeded(6))  # curvature in [-1, 1.02]
+    images = (coded(labels, torch.zeros(count), torch.ones(count)) * 255).round().byte()
+    images[:, 0, 0, 3] = levels.byte()
+    curvature = 8 * levels / 255 - 4
+    labelled = torch.cat([labels, curvature[:, None]], dim=1)
+    return LabelledImages(images, labelled, (*NAMES, "curvature")), curvature
+
+
+def test_a_perfect_judge_is_reported_as_perfect() -> None:
+    data, _ = read_data()
+    report = judge_report(judge(NAMES[::-1]), data)
+    assert report.count == 400
+    assert list(report.accuracy) == list(NAMES[::-1])
+    assert all(share == 1.0 for share, _, _ in report.accuracy.values())
+    assert report.mean_accuracy == 1.0
+    assert report.curvature_rmse == pytest.approx(0.0, abs=1e-5)
+    assert report.calibration_error == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_constant_judge_is_reported_as_constant() -> None:
+    class Constant(Reader):
+        def attributes(self, images: Tensor) -> Tensor:
+            return torch.full((len(images), 3), 0.73)
+
+        def curvature(self, images: Tensor) -> Tensor:
+            return torch.full((len(images),), 0.25)
+
+    data, curvature = read_data()
+    report = judge_report(cast(FaceJudge, Constant()), data, bins=4)
+    for name in NAMES:
+        positives = int(data.column(name).sum())
+        assert report.accuracy[name] == wilson_interval(positives, 400)
+    # One bin holds every reading: |0.73 - the share of attributes that are there|.
+    share = float(torch.stack([data.column(name) for name in NAMES]).mean())
+    assert report.calibration_error == pytest.approx(abs(0.73 - share), abs=1e-6)
+    assert report.curvature_rmse == pytest.approx(
+        math.sqrt(float((0.25 - curvature).square().mean())), rel=1e-5
+    )
+    # A constant reading is biased by about 0.25 minus the middle of each interval.
+    assert len(report.curvature_bias) == 4
+    for interval, bias in report.curvature_bias.items():
+        low, high = (float(end) for end in interval.split(".."))
+        assert bias == pytest.approx(0.25 - (low + high) / 2, abs=0.1)
+
+
+def test_calibration_by_hand() -> None:
+    """Readings 0.9 that are right 3 times of 4 and 0.1 that never are: errors 0.15 and 0.1."""
+
+    class Unsure(Reader):
+        def attributes(self, images: Tensor) -> Tensor:
+            return torch.tensor([[0.9]] * 4 + [[0.1]] * 4)
+
+    labels = torch.tensor([[1.0], [1.0], [1.0], [0.0], [0.0], [0.0], [0.0], [0.0]])
+    data = LabelledImages(
+        torch.zeros(8, 3, 8, 8, dtype=torch.uint8),
+        torch.cat([labels, torch.linspace(-1, 1, 8)[:, None]], dim=1),
+        ("Smiling", "curvature"),
+    )
+    report = judge_report(cast(FaceJudge, Unsure(("Smiling",), ("Smiling",))), data)
+    assert report.calibration_error == pytest.approx(0.5 * 0.15 + 0.5 * 0.1)
+    assert report.accuracy["Smiling"][0] == pytest.approx(7 / 8)
+
+
+def test_a_report_needs_every_label() -> None:
+    data, _ = read_data(8)
+    without = LabelledImages(data.images, data.labels[:, :3], NAMES)
+    with pytest.raises(ValueError, match="there is no label 'curvature'"):
+        judge_report(judge(), without)
+
+
+# --- The judge that learns ------------------------------------------------------------------------
+
+
+@lru_cache
+def drawn(count: int = 1_900) -> tuple[Tensor, Tensor]:
+    """Faces with frowns, (N, 3, 64, 64), and their curvature, drawn once for this file."""
+    factors = faces.sample_factors(count, seeded(11), curvature=(-1.0, 1.0), gap=None)
+    return faces.render(factors), factors.curvature
+
+
+def test_a_judge_reads_faces_of_any_size() -> None:
+    torch.manual_seed(0)
+    reader = FaceJudge(NAMES, width=2).eval()
+    for size in (32, 64):
+        images = torch.rand(5, 3, size, size)
+        assert reader.attributes(images).shape == (5, 3)
+        assert reader.curvature(images).shape == (5,)
+        assert reader.features(images).shape == (5, 128)
+        probability = reader.attributes(images)
+        assert bool(((probability > 0) & (probability < 1)).all())
+        assert not probability.requires_grad
+    # In pieces of 256 or one by one: the same.
+    many = torch.rand(300, 3, 64, 64)
+    torch.testing.assert_close(reader.curvature(many)[290:], reader.curvature(many[290:]))
+
+
+def test_a_judge_learns_from_its_steps() -> None:
+    torch.manual_seed(0)
+    reader = FaceJudge(("Smiling",), width=4)
+    images, curvature = drawn()
+    labels = torch.stack([(curvature > 0.425).float(), curvature], dim=1)
+    optimizers = reader.optimizers(3e-3)
+    terms = [
+        reader.training_step(images[i : i + 64], labels[i : i + 64], optimizers)
+        for i in range(0, 64 * 20, 64)
+    ]
+    assert terms[0].keys() == {"loss", "attributes", "curvature"}
+    for name in terms[0]:
+        first, last = (
+            sum(float(term[name]) for term in part) / 4 for part in (terms[:4], terms[-4:])
+        )
+        assert last < first
+
+
+def test_a_judge_survives_its_configuration() -> None:
+    config = json.loads(json.dumps(FaceJudge(NAMES, width=3).config()))
+    again = FaceJudge.from_config(config)
+    assert (again.names, again.width) == (NAMES, 3)
+
+
+@pytest.mark.parametrize("names", [(), ("Smiling", "curvature")])
+def test_a_judge_of_nothing_or_of_curvature_by_name_is_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="a judge needs attribute names"):
+        FaceJudge(names)
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (2, 1, 64, 64)])
+def test_a_judge_of_pictures_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
+    sentence = f"a judge takes images of shape (B, 3, H, W), not {shape}"
+    for reader in (FaceJudge(NAMES, width=2).eval(), MouthJudge(hidden=2)):
+        with pytest.raises(ValueError, match=re.escape(sentence)):
+            reader.curvature(torch.rand(shape))
+
+
+@pytest.mark.parametrize("sigma", [0.2, 0.7, 1.0, 2.0])
+def test_blur_equals_scipy(sigma: float) -> None:
+    images = torch.rand(2, 3, 20, 17, generator=seeded())
+    expected = ndimage.gaussian_filter(
+        images.double().numpy(),
+        (0, 0, sigma, sigma),
+        mode="nearest",
+        radius=(0, 0, max(1, round(3 * sigma)), max(1, round(3 * sigma))),
+    )
+    assert np.abs(blur(images, sigma).numpy() - expected).max() < 1e-5
+
+
+@pytest.mark.parametrize("count", [1, 3, 8, 9])
+def test_worn_faces_stay_pictures_and_a_quarter_stays_clean(count: int) -> None:
+    images = drawn()[0][:count]
+    torch.manual_seed(0)
+    after = worn(images)
+    assert after.shape == images.shape
+    assert 0 <= float(after.min()) <= float(after.max()) <= 1
+    same = [bool(torch.equal(a, b)) for a, b in zip(after, images, strict=True)]
+    assert same == [index < count // 4 for index in range(count)]
+    assert float((after - images).abs().mean()) < 0.2  # and they stay recognisable
+
+
+# --- The second judge -----------------------------------------------------------------------------
+
+
+def test_the_mouth_judge_reads_held_out_faces() -> None:
+    images, curvature = drawn()
+    reader = MouthJudge(hidden=256).fit(images[:1_500], curvature[:1_500], penalty=30.0)
+    error = reader.curvature(images[1_500:]) - curvature[1_500:]
+    assert float(error.square().mean().sqrt()) < 0.3
+    clear = curvature[1_500:].abs() > 0.6
+    right = reader.curvature(images[1_500:][clear]).sign() == curvature[1_500:][clear].sign()
+    assert float(right.float().mean()) > 0.95
+
+
+def test_the_mouth_judges_fit_is_ridge_regression() -> None:
+    """Against least squares on a system that carries the penalty as rows of its own."""
+    images, curvature = drawn()
+    images, curvature = images[:120], curvature[:120]
+    penalty = 3.0
+    reader = MouthJudge((0.625, 0.875, 0.25, 0.75), hidden=7).fit(images, curvature, penalty)
+    edges = reader.edges(images).double().numpy()
+    edges = (edges - edges.mean(axis=0)) / (edges.std(axis=0, ddof=1) + 1e-3)
+    hidden = np.maximum(edges @ reader.directions.double().numpy(), 0)
+    features = np.concatenate([np.ones((120, 1)), edges, hidden], axis=1)
+    rows = math.sqrt(penalty) * np.eye(features.shape[1])
+    rows[0, 0] = 0.0  # the constant is not penalised
+    weight, *_ = np.linalg.lstsq(
+        np.concatenate([features, rows]),
+        np.concatenate([curvature.double().numpy(), np.zeros(len(rows))]),
+        rcond=None,
+    )
+    assert np.abs(reader.weight.double().numpy() - weight).max() < 1e-3
+    assert np.abs(reader.curvature(images).double().numpy() - features @ weight).max() < 1e-3
+
+
+def test_the_mouth_judge_does_not_see_light_or_colour() -> None:
+    """Edges are divided by the region's own contrast: half the light is read nearly the same."""
+    images, curvature = drawn()
+    reader = MouthJudge(hidden=64).fit(images[:600], curvature[:600], penalty=30.0)
+    bright, dim = reader.curvature(images[600:700]), reader.curvature(images[600:700] * 0.6)
+    assert float((bright - dim).abs().max()) < 0.1
+    assert float(bright.std()) > 0.3
+
+
+def test_oriented_edges_of_a_known_picture() -> None:
+    """Stripes across or down put every vote into the first or into a middle orientation."""
+    stripes = (torch.arange(64) // 2 % 2).float()  # two pixels dark, two bright
+    reader = MouthJudge((0.25, 0.75, 0.25, 0.75), hidden=1)
+    for picture, orientations in (
+        (stripes.view(1, 1, 1, 64).expand(1, 3, 64, 64), {0}),  # the grey changes along x
+        (stripes.view(1, 1, 64, 1).expand(1, 3, 64, 64), {4, 5}),  # 90 degrees lie between
+    ):
+        votes = reader.edges(picture).view(9, 8, 8).sum(dim=(1, 2))
+        assert {i for i in range(9) if float(votes[i]) > 0.01 * float(votes.sum())} == orientations
+
+
+def test_the_mouth_judge_survives_its_configuration() -> None:
+    reader = MouthJudge((0.5, 0.75, 0.25, 0.75), hidden=5)
+    again = MouthJudge.from_config(json.loads(json.dumps(reader.config())))
+    assert again.config() == reader.config()
+    again.load_state_dict(reader.state_dict())
+
+
+def test_a_mouth_judge_that_cannot_be_fitted_is_refused() -> None:
+    with pytest.raises(ValueError, match="5 images have 4 curvatures"):
+        MouthJudge(hidden=2).fit(torch.rand(5, 3, 64, 64), torch.zeros(4), 1.0)
+    for region in ((0.5, 1.0, 0.2, 0.8), (0.5, 0.4, 0.2, 0.8), (0.0, 0.5, 0.2, 0.8)):
+        with pytest.raises(ValueError, match="does not lie inside the picture"):
+            MouthJudge(region)
+
+
+# --- The gate -------------------------------------------------------------------------------------
+
+
+@lru_cache
+def gate() -> FaceGate:
+    images, _ = drawn()
+    return FaceGate(components=100).fit(images[:900], images[900:1_300])
+
+
+def rejected(images: Tensor) -> float:
+    return 1 - float(gate().passes(images).float().mean())
+
+
+def test_the_gate_lets_faces_pass_frowns_among_them() -> None:
+    images, curvature = drawn()
+    assert rejected(images[1_300:]) <= 0.05
+    assert rejected(images[1_300:][curvature[1_300:] < -0.3]) <= 0.05
+    large = torch.nn.functional.interpolate(images[1_300:1_360], scale_factor=2, mode="bilinear")
+    assert rejected(large) <= 0.05
+
+
+def test_the_gate_rejects_what_is_no_face() -> None:
+    images = drawn()[0][1_300:1_500]
+    noise = torch.rand(100, 3, 64, 64, generator=seeded())
+    shuffled = images.flatten(2)[:, :, torch.randperm(64 * 64, generator=seeded())].view_as(images)
+    for what, pictures in {
+        "noise": noise,
+        "smooth noise": blur(noise, 4.0).sub(0.5).mul(8).add(0.5).clamp(0, 1),
+        "flat grey": torch.full((1, 3, 64, 64), 0.5),
+        "black": torch.zeros(1, 3, 64, 64),
+        "shuffled pixels": shuffled,
+        "upside down": images.flip(2),
+        "negatives": 1 - images,
+        "two faces in one": torch.cat([images[:100, :, 32:], images[100:, :, :32]], dim=2),
+    }.items():
+        assert rejected(pictures) >= 0.95, what
+
+
+def test_the_gate_rejects_faces_under_noise() -> None:
+    images = drawn()[0][1_300:1_500]
+    noisy = (images + 0.15 * torch.randn(images.shape, generator=seeded())).clamp(0, 1)
+    assert rejected(noisy) >= 0.95
+
+
+def test_a_picture_that_is_no_number_does_not_pass() -> None:
+    assert rejected(torch.full((1, 3, 64, 64), math.nan)) == 1.0
+
+
+def test_the_gates_scores_by_hand() -> None:
+    """In an orthonormal basis the residual and the distance follow from plain projections."""
+    images = drawn()[0][:40]
+    small = FaceGate(components=5).fit(images, images)
+    shrunk = torch.nn.functional.interpolate(images, size=(32, 32), mode="bilinear", antialias=True)
+    flat = shrunk.flatten(1).double().numpy()
+    centred = flat - flat.mean(axis=0)
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    along = centred @ axes[:5].T
+    residual = np.linalg.norm(centred - along @ axes[:5], axis=1)
+    distance = np.linalg.norm(along / (singular[:5] / math.sqrt(40)), axis=1)
+    scores = small.scores(images).numpy()
+    assert np.abs(scores[:, 0] - residual).max() < 1e-3
+    assert np.abs(scores[:, 1] - distance).max() < 1e-3
+    grey = images.double().numpy().mean(axis=1)
+    rough = [np.abs(ndimage.laplace(g)[1:-1, 1:-1]).mean() for g in grey]
+    assert np.abs(scores[:, 2] - rough).max() < 1e-5
+    assert np.allclose(small.limits.numpy(), 1.1 * np.quantile(scores, 0.99, axis=0), atol=1e-4)
+
+
+def test_a_gate_of_too_few_faces_is_refused() -> None:
+    images = torch.rand(5, 3, 32, 32)
+    with pytest.raises(ValueError, match="5 components need more than 5 images"):
+        FaceGate(components=5).fit(images, images)
+
+
+# --- What an encoder puts where -------------------------------------------------------------------
+
+
+def faces_as_data(count: int = 300) -> LabelledImages:
+    labels = torch.randint(2, (count, 2), generator=seeded(7)).float()
+    images = torch.randint(256, (count, 3, 16, 16), generator=seeded(8), dtype=torch.uint8)
+    images[:, 0] = (images[:, 0].float() * 0.3 + 150 * labels[:, :1, None]).byte()
+    return LabelledImages(images, labels, ("Smiling", "Bangs"))
+
+
+@pytest.mark.parametrize("kind", [VAE, LSCVAE])
+@pytest.mark.parametrize("coding", ["presence", "signed"])
+def test_the_posterior_report_equals_a_direct_computation(kind: type[VAE], coding: str) -> None:
+    torch.manual_seed(0)
+    design = LatentDesign.lsc(("Smiling", "Bangs"), 2, size=6, coding=coding)
+    model = kind(design, size=16, width=2).eval()
+    data = faces_as_data()
+    report = posterior(model, data)
+    assert report.count == 300
+    with torch.no_grad():
+        mean, log_variance = model.encode(data.float())
+        decoded = model.decode(mean)
+    prior = design.mean(data.labels) if kind is LSCVAE else torch.zeros(300, 6)
+    for name, block in (("Smiling", slice(0, 2)), ("Bangs", slice(2, 4)), ("free", slice(4, 6))):
+        kl = gaussian_kl(mean[:, block], log_variance[:, block], prior[:, block]).mean()
+        assert report.kl[name] == pytest.approx(float(kl), rel=1e-4)
+    assert report.active == int(((mean - prior).double().numpy().var(axis=0, ddof=1) > 0.01).sum())
+    for column, name in enumerate(("Smiling", "Bangs")):
+        zero, one = (design.mean(torch.full((1, 2), label))[:, :4] for label in (0.0, 1.0))
+        block = slice(2 * column, 2 * column + 2)
+        right = 0
+        for row in range(300):
+            to_zero = float((mean[row, block] - zero[0, block]).norm())
+            to_one = float((mean[row, block] - one[0, block]).norm())
+            right += (to_one < to_zero) == bool(data.labels[row, column])
+        assert report.read_out[name] == pytest.approx(right / 300, abs=1e-6)
+    error = float((decoded.double() - data.float().double()).square().mean())
+    assert report.psnr == pytest.approx(-10 * math.log10(error), rel=1e-5)
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_an_encoder_that_finds_the_label_reads_it_out_and_one_that_does_not_is_at_chance() -> None:
+    """A plain VAE whose encoder is blind must not be told the labels by the report itself."""
+
+    class Blind(VAE):
+        sees = False
+
+        def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            mean = torch.full((len(images), self.design.size), 0.1)
+            if self.sees:
+                red = (images[:, 0].mean(dim=(1, 2)) > 0.4).float()
+                mean[:, self.design.block("Smiling")] = red[:, None]
+            return mean, torch.zeros_like(mean)
+
+    torch.manual_seed(0)
+    data = faces_as_data()
+    for sees in (False, True):
+        model = Blind(LatentDesign.lsc(("Smiling", "Bangs"), 2, size=6), size=16, width=2).eval()
+        model.sees = sees
+        report = posterior(model, data)
+        absent = {name: float((data.column(name) == 0).float().mean()) for name in data.names}
+        assert report.read_out["Smiling"] == pytest.approx(1.0 if sees else absent["Smiling"])
+        assert report.read_out["Bangs"] == pytest.approx(absent["Bangs"])
+        assert report.active == (2 if sees else 0)
+
+
+def test_a_posterior_of_other_labels_is_refused() -> None:
+    model = LSCVAE(LatentDesign.lsc(("Bangs", "Smiling"), 2, size=6), size=16, width=2).eval()
+    with pytest.raises(ValueError, match="attributes are Bangs, Smiling; the data's are Smiling"):
+        posterior(model, faces_as_data(8))

@@ -1,0 +1,220 @@
+"""The VAE and the LSC-VAE: their losses by hand, what moves and what does not."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import Independent, Normal, kl_divergence
+
+from lscgan.latent import LatentDesign
+from lscgan.models import LSCVAE, VAE
+from lscgan.models.vae import GRADIENT_NORM
+
+DESIGN = LatentDesign.lsc(["Smiling", "Bangs"], 3, size=8)
+SIGNED = LatentDesign.lsc(["Smiling", "Bangs"], 3, size=8, shift=1.5, coding="signed")
+
+
+def small(kind: type[VAE] = LSCVAE, design: LatentDesign = DESIGN, **settings: Any) -> VAE:
+    torch.manual_seed(0)
+    return kind(design, **{"size": 16, "width": 2, **settings})
+
+
+def batch(count: int = 6, channels: int = 3) -> tuple[Tensor, Tensor]:
+    chance = torch.Generator().manual_seed(1)
+    images = torch.rand(count, channels, 16, 16, generator=chance)
+    return images, torch.randint(2, (count, 2), generator=chance).float()
+
+
+@pytest.fixture
+def noise(monkeypatch: pytest.MonkeyPatch) -> Tensor:
+    """The noise that every reparametrisation draws in this test, (6, 8)."""
+    fixed = torch.randn(6, 8, generator=torch.Generator().manual_seed(2))
+    monkeypatch.setattr(torch, "randn_like", lambda like: fixed.to(like))
+    return fixed
+
+
+# --- The loss -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("sigma", [0.5**0.5, 0.2])
+def test_losses_equal_the_negative_elbo_by_hand(noise: Tensor, sigma: float, beta: float) -> None:
+    model = small(design=SIGNED, sigma=sigma, beta=beta).eval()
+    images, labels = batch()
+    losses = model.losses(images, labels)
+    mean, log_variance = model.encode(images)
+    z = mean + log_variance.exp().sqrt() * noise
+    likelihood = Independent(Normal(model.decode(z), sigma), 3).log_prob(images)  # (B,)
+    prior = torch.zeros(6, 8)
+    for row in range(6):
+        for column in range(2):
+            side = 1.5 if labels[row, column] == 1 else -1.5
+            prior[row, 3 * column : 3 * column + 3] = side
+    posterior = Normal(mean, log_variance.exp().sqrt())
+    kl = kl_divergence(posterior, Normal(prior, torch.ones(6, 8))).sum(dim=1)  # (B,)
+    torch.testing.assert_close(losses["reconstruction"], -likelihood.mean())
+    torch.testing.assert_close(losses["kl"], kl.mean())
+    torch.testing.assert_close(losses["loss"], -likelihood.mean() + beta * kl.mean())
+
+
+def test_an_lsc_vae_asked_for_nothing_is_a_vae(noise: Tensor) -> None:
+    """Presence coding puts label 0 at mean 0 in every block: the plain prior."""
+    lsc, plain = small(LSCVAE), small(VAE)
+    images, labels = batch()
+    nothing = torch.zeros_like(labels)
+    for name, value in lsc.losses(images, nothing).items():
+        assert torch.equal(value, plain.losses(images, nothing)[name])
+    # With labels they part ways: else the line above would hold for a model that ignores them.
+    assert not torch.equal(lsc.losses(images, labels)["kl"], plain.losses(images, labels)["kl"])
+
+
+def test_the_encoder_never_sees_the_label_and_only_the_prior_moves(noise: Tensor) -> None:
+    model = small().eval()
+    images, _ = batch()
+    off, on = (
+        model.losses(images, torch.tensor([[label, 0.0]]).repeat(6, 1)) for label in (0.0, 1.0)
+    )
+    assert torch.equal(off["reconstruction"], on["reconstruction"])
+    # |mean - 1|^2 / 2 - |mean|^2 / 2 over the block's three dimensions
+    block = model.encode(images)[0][:, :3]
+    expected = (0.5 - block).sum(dim=1).mean()
+    torch.testing.assert_close(on["kl"] - off["kl"], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_plain_vae_ignores_labels_of_any_kind(noise: Tensor) -> None:
+    model = small(VAE, LatentDesign.lsc((), size=8)).eval()
+    images, labels = batch()
+    for other in (1 - labels, torch.zeros(6, 0), torch.zeros(6, 11)):
+        for name, value in model.losses(images, labels).items():
+            assert torch.equal(value, model.losses(images, other)[name])
+
+
+def test_gradients_reach_encoder_and_decoder() -> None:
+    model = small()
+    images, labels = batch()
+    model.losses(images, labels)["loss"].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().max()) > 0, name
+
+
+def test_averaging_the_pixels_is_a_beta_of_their_number(noise: Tensor) -> None:
+    pixels = 3 * 16 * 16
+    images, labels = batch()
+    wrong = small().eval()
+    mean, log_variance = wrong.encode(images)
+    decoded = wrong.decode(mean + torch.exp(0.5 * log_variance) * noise)
+    kl = Normal(mean, torch.exp(0.5 * log_variance))
+    kl_term = kl_divergence(kl, Normal(DESIGN.mean(labels), 1.0)).sum(dim=1).mean()
+    (torch.nn.functional.mse_loss(decoded, images) + kl_term).backward()
+    strong = small(beta=pixels).eval()
+    strong.losses(images, labels)["loss"].backward()
+    for ours, theirs in zip(wrong.parameters(), strong.parameters(), strict=True):
+        assert ours.grad is not None
+        torch.testing.assert_close(pixels * ours.grad, theirs.grad, rtol=1e-3, atol=1e-3)
+
+
+# --- Training -------------------------------------------------------------------------------------
+
+
+def test_training_steps_lower_the_loss_on_a_batch() -> None:
+    model = small()
+    _, labels = batch()
+    images = torch.rand(6, 3, 1, 1).expand(-1, -1, 16, 16)  # six flat colours
+    optimizers = model.optimizers(1e-2)
+    torch.manual_seed(0)
+    terms = [model.training_step(images, labels, optimizers) for _ in range(60)]
+    assert all(not value.requires_grad for value in terms[0].values())
+    assert terms[0].keys() == {"loss", "reconstruction", "kl"}
+    first = sum(float(t["loss"]) for t in terms[:5]) / 5
+    last = sum(float(t["loss"]) for t in terms[-5:]) / 5
+    # Against the constant that no training can remove: N log(sigma sqrt(2 pi)) for 768 values.
+    least = 768 * math.log(math.pi) / 2
+    assert last - least < 0.8 * (first - least)
+
+
+def test_a_step_is_clipped() -> None:
+    model = small(sigma=1e-3)  # a likelihood this sharp has gradients of millions
+    images, labels = batch()
+    model.training_step(images, labels, model.optimizers(1e-3))
+    squares = sum(float(p.grad.square().sum()) for p in model.parameters() if p.grad is not None)
+    assert math.sqrt(squares) == pytest.approx(GRADIENT_NORM, rel=1e-3)
+
+
+# --- Using them -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_shapes_and_ranges(channels: int) -> None:
+    model = small(channels=channels).eval()
+    images, labels = batch(channels=channels)
+    mean, log_variance = model.encode(images)
+    assert mean.shape == log_variance.shape == (6, 8)
+    for pictures in (model.decode(mean).detach(), model.sample(labels), model.sample(count=6)):
+        assert pictures.shape == images.shape
+        assert pictures.dtype == torch.float32
+        assert 0 <= float(pictures.min()) <= float(pictures.max()) <= 1
+
+
+def test_a_generator_decides_what_is_sampled() -> None:
+    model = small().eval()
+    draw = [
+        model.sample(DESIGN.labels(4, Smiling=1), generator=torch.Generator().manual_seed(seed))
+        for seed in (7, 7, 8)
+    ]
+    assert torch.equal(draw[0], draw[1])
+    assert not torch.equal(draw[0], draw[2])
+    assert not draw[0].requires_grad
+    z = DESIGN.sample(DESIGN.labels(4, Smiling=1), generator=torch.Generator().manual_seed(7))
+    assert torch.equal(draw[0], model.decode(z))
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 16, 16), (2, 1, 16, 16), (2, 3, 32, 32), (2, 3, 16, 8), (2, 16, 16, 3)]
+)
+def test_pictures_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    sentence = f"this model takes images of shape (B, 3, 16, 16), not {shape}"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        small().encode(torch.rand(shape))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"sigma": 0.0}, {"sigma": -1.0}, {"sigma": math.nan}, {"beta": -0.1}, {"beta": math.nan}],
+)
+def test_a_likelihood_or_a_weight_that_makes_no_sense_is_refused(settings: Any) -> None:
+    with pytest.raises(ValueError, match="sigma is above 0 and beta at least 0"):
+        small(**settings)
+
+
+def test_wrong_labels_are_refused() -> None:
+    model = small()
+    images, labels = batch()
+    with pytest.raises(ValueError, match=re.escape("labels have shape (B, 2)")):
+        model.losses(images, labels[:, :1])
+    with pytest.raises(ValueError, match="does not fit mean"):
+        model.losses(images, labels[:4])
+    with pytest.raises(ValueError, match="give labels, or count"):
+        model.sample()
+
+
+# --- Saving them ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [VAE, LSCVAE])
+def test_a_configuration_builds_the_same_architecture(kind: type[VAE]) -> None:
+    model = small(kind, SIGNED, channels=1, width=3, sigma=0.3, beta=2.0)
+    config = json.loads(json.dumps(model.config(), allow_nan=False))
+    again = kind.from_config(config)
+    assert type(again) is kind
+    assert again.config() == model.config()
+    assert (again.design, again.sigma, again.beta) == (SIGNED, 0.3, 2.0)
+    again.load_state_dict(model.state_dict())
+    z = torch.randn(2, 8)
+    assert torch.equal(again.eval().decode(z), model.eval().decode(z))
