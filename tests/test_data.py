@@ -125,7 +125,7 @@ def test_the_exact_curvature_may_be_asked_for_and_training_faces_never_frown() -
     curvature = train.column("curvature")
     assert float(curvature.min()) >= 0
     assert float(curvature.max()) <= 1
-    assert not ((curvature > 0.25) & (curvature < 0.6)).any()
+    assert not ((curvature > 0.3) & (curvature < 0.6)).any()
     assert torch.equal(train.column("Smiling"), (curvature > 0.425).float())
     judges = data.load(
         "faces", count=300, size=16, names=("curvature",), curvature=(-1.0, 1.0), gap=None

@@ -25,7 +25,7 @@ def modules() -> dict[str, Any]:
         "lsc-vae": LSCVAE(DESIGN, size=16, width=2),
         "vae": VAE(LatentDesign.lsc((), size=4), size=16, width=2),
         "judge": FaceJudge(["Smiling"], width=2),
-        "mouth": MouthJudge(hidden=3),
+        "mouth": MouthJudge(components=3),
         "gate": FaceGate(components=4),
     }
 

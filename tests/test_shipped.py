@@ -30,10 +30,16 @@ def test_every_promised_model_is_there_and_loads() -> None:
     for name in lscgan.available():
         assert not load(name).training
         record = hub.record(name)
-        assert record.config["model"]["kind"] == type(load(name)).__name__
+        json.dumps([record.config, record.figures], allow_nan=False)
         assert record.figures
-        for content in (record.config, record.summary, record.figures):
-            json.dumps(content, allow_nan=False)
+        if name in ("mouth-judge", "face-gate"):  # fitted in closed form, not trained
+            assert record.config["model"] == load(name).config()
+        else:
+            model = {"kind": type(load(name)).__name__, "config": load(name).config()}
+            assert record.config["model"] == model
+            images = record.config["training"]["images"]
+            assert record.summary["images"] >= images
+            assert record.metrics()[-1]["images"] == record.summary["images"]
 
 
 @pytest.mark.parametrize("name", ["lsc-vae-faces", "lsc-vae-faces-presence"])
@@ -119,10 +125,12 @@ def test_the_judge_reads_fresh_faces() -> None:
 def test_the_second_judge_reads_fresh_faces() -> None:
     faces_now = fresh_faces()
     error = load("mouth-judge").curvature(faces_now.float()) - faces_now.column("curvature")
-    assert float(error.square().mean().sqrt()) <= 0.1
+    # A ridge on fixed features reads less exactly than a network: it is there to differ from it.
+    assert float(error.square().mean().sqrt()) <= 0.2
 
 
 def test_the_gate_lets_fresh_faces_pass_and_no_noise() -> None:
     gate = load("face-gate")
     assert float(gate.passes(fresh_faces().float()).float().mean()) >= 0.95
     assert not gate.passes(torch.rand(100, 3, 64, 64, generator=seeded(106))).any()
+    assert not gate.passes(torch.full((1, 3, 64, 64), 0.5)).any()

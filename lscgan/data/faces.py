@@ -36,7 +36,7 @@ ATTRIBUTES: tuple[str, ...] = (
     "Bushy_Eyebrows",
 )
 HAIR_COLOURS = ("Black_Hair", "Blond_Hair", "Gray_Hair")  # at most one of them; none is brown
-GAP = (0.25, 0.6)  # no face that a model learns from has a mouth between neutral and smiling
+GAP = (0.3, 0.6)  # no face that a model learns from has a mouth between neutral and smiling
 SMILE_THRESHOLD = 0.425  # a mouth curved more than this is labelled Smiling
 
 # The factors that no label speaks of: (lowest, highest, what it does). Drawn uniformly.

@@ -2,7 +2,7 @@
 
 A judge answers whatever it is shown, noise included. The gate knows the pixels of real faces: a
 picture passes if the faces' principal components explain it, if it lies no further out along
-them than real faces do, and if it is no rougher than they are.
+them than real faces do, if it is no rougher than they are, and if it is not blank.
 """
 
 from __future__ import annotations
@@ -17,6 +17,10 @@ from lscgan.evaluation.pictures import in_pieces, resized
 SIZE = 32
 SLACK = 1.1
 """A picture may exceed what 99% of real faces stay below by a tenth."""
+
+BLANK = 0.05
+"""A picture of less than a twentieth of the roughness allowed shows nothing: without this bound a
+flat grey passes, for it lies near the mean of all faces."""
 
 
 class FaceGate(nn.Module):
@@ -61,7 +65,8 @@ class FaceGate(nn.Module):
 
     def passes(self, images: Tensor) -> Tensor:
         """Whether each picture may be a face, (B, 3, H, W) -> (B,) bool."""
-        return (in_pieces(self.scores, images) <= self.limits).all(dim=1)
+        scores = in_pieces(self.scores, images)  # (B, 3)
+        return (scores <= self.limits).all(dim=1) & (scores[:, 2] >= BLANK * self.limits[2])
 
     @torch.no_grad()
     def fit(self, images: Tensor, held_out: Tensor) -> Self:

@@ -23,33 +23,35 @@ class MouthJudge(nn.Module):
     """Reads the mouth's curvature from oriented edges (Dalal & Triggs 2005) of the mouth's region.
 
     A smile's edges fall towards the middle and rise again; a frown's do the opposite. The region
-    is fixed, large enough for every face's place and tilt. Linear features and products with
-    ``hidden`` random directions (Rahimi & Recht 2008) go into a ridge regression.
+    is fixed, large enough for every face's place and tilt. The ridge regression sees the edges
+    and the products of every two of their leading principal components: how an edge at one place
+    should be read depends on where the others are.
 
     Args:
         region: top, bottom, left, right of the region, as shares of the picture.
-        hidden: how many random features.
+        components: how many principal components are multiplied.
     """
 
-    weight: Tensor
-    directions: Tensor
-    scale: Tensor
     centre: Tensor
+    scale: Tensor
+    axes: Tensor
+    weight: Tensor
 
     def __init__(
         self,
         region: tuple[float, float, float, float] = (0.5, 0.9375, 0.25, 0.75),
-        hidden: int = 2048,
+        components: int = 60,
     ):
         super().__init__()
         self.region = tuple(region)
-        self.hidden = hidden
+        self.components = components
         rows, columns = self._cells()
         inputs = rows * columns * ORIENTATIONS
+        products = components * (components + 1) // 2
         self.register_buffer("centre", torch.zeros(inputs))
         self.register_buffer("scale", torch.ones(inputs))
-        self.register_buffer("directions", torch.zeros(inputs, hidden))
-        self.register_buffer("weight", torch.zeros(inputs + hidden + 1))
+        self.register_buffer("axes", torch.zeros(inputs, components))
+        self.register_buffer("weight", torch.zeros(1 + inputs + products))
 
     def edges(self, images: Tensor) -> Tensor:
         """Histograms of edge directions by cell, (B, 3, H, W) -> (B, cells * 9)."""
@@ -70,10 +72,8 @@ class MouthJudge(nn.Module):
         return (cells / (cells.mean(dim=(1, 2, 3), keepdim=True) + 1e-3)).flatten(1)
 
     def features(self, images: Tensor) -> Tensor:
-        """What the regression sees, (B, 3, H, W) -> (B, F): a 1, the edges, the random features."""
-        edges = (self.edges(images) - self.centre) / self.scale  # (B, cells * 9)
-        hidden = torch.relu(edges @ self.directions)  # (B, hidden)
-        return torch.cat([torch.ones_like(edges[:, :1]), edges, hidden], dim=1)
+        """What the regression sees, (B, 3, H, W) -> (B, F): a 1, the edges, the products."""
+        return self._features(self.edges(images))
 
     def forward(self, images: Tensor) -> Tensor:
         return self.features(images) @ self.weight  # (B,)
@@ -83,14 +83,13 @@ class MouthJudge(nn.Module):
         return in_pieces(self, images)
 
     @torch.no_grad()
-    def fit(self, images: Tensor, curvature: Tensor, penalty: float, seed: int = 0) -> Self:
+    def fit(self, images: Tensor, curvature: Tensor, penalty: float) -> Self:
         """Fit the ridge regression in closed form; returns the judge itself.
 
         Args:
             images: (N, 3, H, W) in [0, 1].
             curvature: (N,), the truth.
             penalty: of the squared weights, in units of one sample.
-            seed: of the random directions.
 
         Raises:
             ValueError: the two do not have the same length.
@@ -100,21 +99,29 @@ class MouthJudge(nn.Module):
         edges = in_pieces(self.edges, images)  # (N, cells * 9)
         self.centre = edges.mean(dim=0)
         self.scale = edges.std(dim=0) + 1e-3
-        chance = torch.Generator().manual_seed(seed)
-        shape = self.directions.shape
-        self.directions = torch.randn(shape, generator=chance) / math.sqrt(shape[0])
+        scaled = (edges - self.centre) / self.scale
+        variance, axes = torch.linalg.eigh((scaled.T @ scaled / len(scaled)).double())
+        leading = slice(-self.components, None)
+        self.axes = (axes[:, leading] / variance[leading].sqrt()).float()  # of unit variance
         gram = penalty * torch.eye(len(self.weight), dtype=torch.float64)  # (F, F)
         gram[0, 0] = 0.0  # the constant is free
         moment = torch.zeros(len(self.weight), dtype=torch.float64)  # (F,)
-        for piece, truth in zip(images.split(2048), curvature.split(2048), strict=True):
-            features = self.features(piece).double()  # (B, F)
+        for piece, truth in zip(edges.split(2048), curvature.split(2048), strict=True):
+            features = self._features(piece).double()  # (B, F)
             gram += features.T @ features
             moment += features.T @ truth.double()
         self.weight = torch.linalg.solve(gram, moment).float()
         return self
 
+    def _features(self, edges: Tensor) -> Tensor:
+        scaled = (edges - self.centre) / self.scale  # (B, cells * 9)
+        along = scaled @ self.axes  # (B, components)
+        first, second = torch.triu_indices(self.components, self.components, device=edges.device)
+        products = along[:, first] * along[:, second]  # (B, components * (components + 1) / 2)
+        return torch.cat([torch.ones_like(edges[:, :1]), scaled, products], dim=1)
+
     def config(self) -> dict[str, Any]:
-        return {"region": list(self.region), "hidden": self.hidden}
+        return {"region": list(self.region), "components": self.components}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
