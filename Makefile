@@ -11,7 +11,7 @@ SOURCES := $(shell find book lscgan -type f -not -path '*/__pycache__/*' -not -p
 CONFIGURATION := _config.yml _toc.yml
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint wheel notebooks benchmarks address clean
+.PHONY: help book test lint wheel notebooks picture benchmarks address clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,9 @@ wheel: $(INSTALLED) ## build the library as a file that pip installs, into dist/
 
 notebooks: $(INSTALLED) ## run the chapters again and store what their checked cells print
 	$(BIN)/python .ci/notebooks.py --execute
+
+picture: $(INSTALLED) ## draw the README's picture with the shipped model
+	$(BIN)/python .ci/picture.py
 
 benchmarks: $(INSTALLED) ## measure speed and memory, each against an alternative
 	$(BIN)/python tests/benchmarks.py
