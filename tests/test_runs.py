@@ -88,6 +88,12 @@ def test_an_ill_typed_parameter_stops_the_run(tmp_path: Path) -> None:
     assert "the parameter 'images' takes int, not 'many'" in str(stopped.value)
 
 
+def test_a_list_given_as_text_is_refused_with_the_way_to_give_one(tmp_path: Path) -> None:
+    with pytest.raises(papermill.PapermillExecutionError) as stopped:
+        run("lsc_vae_sweep", tmp_path, seeds="[0]")
+    assert "takes list[int], not '[0]': pass a list as -y 'seeds: [...]'" in str(stopped.value)
+
+
 def test_every_parameter_is_typed_and_explained() -> None:
     for path in sorted(RUNS.glob("*.ipynb")):
         for name, parameter in papermill.inspect_notebook(path).items():

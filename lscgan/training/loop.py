@@ -224,6 +224,7 @@ class _Training:
             self.averaged = AveragedModel(
                 module, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True
             )
+        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
         self.seen = 0
         self.seconds = 0.0
         self.metrics: list[dict[str, float]] = []
@@ -244,21 +245,8 @@ class _Training:
             total=total, initial=self.seen, unit="image", unit_scale=True, mininterval=1, delay=20
         ) as bar:
             while self.seen < total:
-                factor = settings.learning_rate_factor(self.seen)
-                for optimizer in self.optimizers.values():
-                    for group in optimizer.param_groups:
-                        group["lr"] = group["initial_lr"] * factor
-                batch = self._batch().to(self.device)  # (B,)
-                with torch.autocast(
-                    self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32
-                ):
-                    pictures = images[batch].float().contiguous(memory_format=torch.channels_last)
-                    terms = self.model.training_step(pictures / 255, labels[batch], self.optimizers)
-                if self.averaged is not None:
-                    self.averaged.update_parameters(self.module)
-                for name, value in terms.items():
+                for name, value in self._step(images, labels).items():
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
-                self.seen += settings.batch_size
                 bar.update(settings.batch_size)
 
                 last = self.seen >= total
@@ -281,15 +269,31 @@ class _Training:
                         )
         self._finish()
 
+    def _step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One step of the model on the next batch."""
+        factor = self.settings.learning_rate_factor(self.seen)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+        batch = self._batch().to(self.device)  # (B,)
+        pictures = images[batch].float().contiguous(memory_format=torch.channels_last) / 255
+        half = self.dtype != torch.float32
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
+            terms = self.model.training_step(pictures, labels[batch], self.optimizers)
+        if self.averaged is not None:
+            self.averaged.update_parameters(self.module)
+        self.seen += self.settings.batch_size
+        return terms
+
     def _batch(self) -> Tensor:
         """The rows of the next batch: a function of the seed and the images seen, nothing else."""
         size = self.settings.batch_size
         batches = len(self.data) // size
         epoch, index = divmod(self.seen // size, batches)
-        if index == 0 or not hasattr(self, "_order"):
+        if epoch != self.epoch:
             chance = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
-            self._order = torch.randperm(len(self.data), generator=chance)
-        return self._order[index * size : (index + 1) * size]
+            self.epoch, self.order = epoch, torch.randperm(len(self.data), generator=chance)
+        return self.order[index * size : (index + 1) * size]
 
     def _log(self, means: dict[str, float]) -> None:
         broken = [name for name, value in means.items() if not math.isfinite(value)]

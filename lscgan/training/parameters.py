@@ -60,7 +60,8 @@ def _checked(name: str, kind: Any, value: Any) -> Any:
         with contextlib.suppress(TypeError):
             return _as(option, value)
     wanted = getattr(kind, "__name__", None) if typing.get_origin(kind) is None else str(kind)
-    raise ParameterError(f"the parameter {name!r} takes {wanted}, not {value!r}")
+    hint = f": pass a list as -y '{name}: [...]'" if wanted and wanted.startswith("list") else ""
+    raise ParameterError(f"the parameter {name!r} takes {wanted}, not {value!r}{hint}")
 
 
 _UNIONS = (typing.Union, types.UnionType)
