@@ -321,7 +321,7 @@ class LatentDesign:
         ]
         return torch.cat(blocks, dim=1)  # (B, D)
 
-    def shift(self, z: Tensor, **amounts: float | Tensor) -> Tensor:
+    def shift(self, z: Tensor, /, **amounts: float | Tensor) -> Tensor:
         """A copy of z with the named blocks moved, in label units: (B, D) -> (B, D).
 
         ``shift(z, Smiling=-1.0)`` moves the block by what one step of the label is, whatever the

@@ -741,3 +741,8 @@ def test_a_posterior_of_other_labels_is_refused() -> None:
     model = LSCVAE(LatentDesign.lsc(("Bangs", "Smiling"), 2, size=6), size=16, width=2).eval()
     with pytest.raises(ValueError, match="attributes are Bangs, Smiling; the data's are Smiling"):
         posterior(model, faces_as_data(8))
+
+
+def test_the_mouth_judge_refuses_too_few_faces() -> None:
+    with pytest.raises(ValueError, match="60 components need more than 8 images"):
+        MouthJudge().fit(torch.rand(8, 3, 64, 64), torch.zeros(8), penalty=1.0)

@@ -92,10 +92,13 @@ class MouthJudge(nn.Module):
             penalty: of the squared weights, in units of one sample.
 
         Raises:
-            ValueError: the two do not have the same length.
+            ValueError: the two do not have the same length, or there are no more images than
+                components.
         """
         if len(images) != len(curvature):
             raise ValueError(f"{len(images)} images have {len(curvature)} curvatures")
+        if len(images) <= self.components:
+            raise ValueError(f"{self.components} components need more than {len(images)} images")
         edges = in_pieces(self.edges, images)  # (N, cells * 9)
         self.centre = edges.mean(dim=0)
         self.scale = edges.std(dim=0) + 1e-3

@@ -171,8 +171,9 @@ def reversal(
                 frowns={n: _share(c < FROWN) for n, c in curvature.items()},
                 passed=_share(passed),
                 passed_by_group={n: _share(passed[rows]) for n, rows in groups.items()},
-                others_right=float((attributes == asked).float().mean()),
-                others_moved=float((attributes != unmoved).float().mean()),
+                # of no others at all, none is wrong and none has moved
+                others_right=float((attributes == asked).float().mean()) if others else 1.0,
+                others_moved=float((attributes != unmoved).float().mean()) if others else 0.0,
             )
         )
     return ReversalReport(attribute, len(labels), tuple(doses))
