@@ -232,7 +232,7 @@ def test_cleaning_keeps_what_a_person_wrote_and_what_is_checked() -> None:
     assert notebook.cells[1].metadata.tags == [notebooks.CHECKED]
     assert notebook.cells[2].outputs == []
     assert notebook.cells[2].metadata == {}
-    assert [cell.execution_count for cell in notebook.cells[1:]] == [None, None]
+    assert [cell.execution_count for cell in notebook.cells[1:]] == [1, None]
     assert "version" not in notebook.metadata.language_info
 
 
