@@ -10,6 +10,10 @@ BUILT := _build/built
 SOURCES := $(shell find book lscgan -type f -not -path '*/__pycache__/*' -not -path '*/.ipynb_checkpoints/*' -not -name '* *')
 CONFIGURATION := _config.yml _toc.yml
 
+# Threads that wait for one another sleep instead of spinning: on a busy machine spinning costs
+# several times the work itself.
+export OMP_WAIT_POLICY := passive
+
 .DEFAULT_GOAL := help
 .PHONY: help book test lint wheel notebooks picture benchmarks address clean
 
