@@ -689,7 +689,7 @@ def _image(
     data = base64.b64encode(picture).decode()
     look = "" if style is None else f'style="{style}" '
     return (
-        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" loading="lazy" '
+        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" decoding="async" '
         f'decoding="async" {look}'
         f'src="data:image/{media};base64,{data}">'
     )

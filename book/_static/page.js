@@ -14,3 +14,19 @@ document.addEventListener("DOMContentLoaded", () => {
     entry.setAttribute("role", "listitem");
   }
 });
+
+// An equation wider than the page scrolls sideways: let the keyboard reach it, then arrow keys do.
+const reachEquations = () => {
+  for (const equation of document.querySelectorAll('mjx-container[display="true"]')) {
+    if (equation.scrollWidth > equation.clientWidth) {
+      equation.setAttribute("tabindex", "0");
+    } else {
+      equation.removeAttribute("tabindex");
+    }
+  }
+};
+window.addEventListener("resize", reachEquations);
+window.addEventListener("load", async () => {
+  await window.MathJax?.startup?.promise;
+  reachEquations();
+});
