@@ -138,3 +138,15 @@ def test_the_gate_lets_fresh_faces_pass_and_no_noise() -> None:
     assert float(gate.passes(fresh_faces().float()).float().mean()) >= 0.95
     assert not gate.passes(torch.rand(100, 3, 64, 64, generator=seeded(106))).any()
     assert not gate.passes(torch.full((1, 3, 64, 64), 0.5)).any()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_further_seed_is_the_same_run_but_for_its_seed(seed: int) -> None:
+    shipped, further = hub.record("lsc-vae-faces"), hub.record(f"lsc-vae-faces-seed-{seed}")
+    assert further.summary["seed"] == further.config["training"]["seed"] == seed
+    assert further.config == {
+        **shipped.config,
+        "training": {**shipped.config["training"], "seed": seed},
+    }
+    assert further.figures["control"]["mean"] >= 0.98
+    assert further.figures["control"]["worst"][1] >= 0.93
