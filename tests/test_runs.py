@@ -48,7 +48,14 @@ def test_lsc_vae_end_to_end(tmp_path: Path) -> None:
 
 
 def test_judges_end_to_end(tmp_path: Path) -> None:
-    small = {"images": 640, "count": 512, "batch_size": 32, "width": 4, "mouth_count": 600}
+    small = {
+        "images": 640,
+        "count": 512,
+        "batch_size": 32,
+        "width": 4,
+        "mouth_count": 600,
+        "size": 32,
+    }
     said = run("judge", tmp_path, gate_count=600, test_count=1000, **small)
     assert "mean accuracy" in said
     for name in ("face-judge", "mouth-judge", "face-gate"):
