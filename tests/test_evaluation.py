@@ -256,8 +256,8 @@ def test_the_dose_response_is_the_oracles_own_curve(coding: str) -> None:
         for name, below in (("face judge", -0.15), ("mouth judge", 0.15)):
             share = float((curvature < below).double().mean())
             assert dose.frowns[name][0] == pytest.approx(share, abs=1 / 300)
-        assert dose.others_moved == 0.0
-        assert dose.others_right == 1.0
+        assert dose.others_moved == (0.0, 0.0, 0.0)
+        assert dose.others_right == (1.0, 1.0, 1.0)
     curve = report.curve("face judge")
     assert curve[0] == [report.at(amount).curvature["face judge"][0] for amount in AMOUNTS]
     assert report.monotone("face judge")
@@ -304,8 +304,8 @@ def test_an_attribute_that_is_dragged_along_is_noticed() -> None:
     labels = coins(200)
     dose = measured(Dragging(), labels).at(1.0)
     bare = float((labels[:, 1] == 0).float().mean())  # of these, every one gets glasses
-    assert dose.others_moved == pytest.approx(bare / 2)
-    assert dose.others_right == pytest.approx(1 - bare / 2)
+    assert dose.others_moved[0] == pytest.approx(bare / 2)
+    assert dose.others_right[0] == pytest.approx(1 - bare / 2)
 
 
 def test_encoded_faces_are_moved_from_their_posterior_means() -> None:
@@ -321,7 +321,7 @@ def test_encoded_faces_are_moved_from_their_posterior_means() -> None:
     for amount in AMOUNTS:  # no noise: every face of label 0 has a block mean of exactly -1
         exact = 0.1 + (-1 + 2 * amount) ** 3 / 16
         assert report.at(amount).curvature["face judge"] == pytest.approx((exact,) * 3, abs=1e-5)
-    assert report.at(1.0).others_right == 1.0
+    assert report.at(1.0).others_right[0] == 1.0
     with pytest.raises(ValueError, match="40 images have 39 rows of labels"):
         measured(oracle, labels[:39], images=images)
 

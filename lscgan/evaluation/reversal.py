@@ -37,8 +37,10 @@ class Dose:
         frowns: share of curvatures below :data:`FROWN`, by judge.
         passed: share of pictures that the gate takes for faces.
         passed_by_group: the same share, by group of faces; see :func:`reversal`.
-        others_right: share of the other attributes' readings that are as asked.
-        others_moved: share of the other attributes' readings that differ from those at amount 0.
+        others_right: share of the other attributes' readings that are as asked. The interval is
+            of the mean over faces, since the readings of one face are not independent.
+        others_moved: share of the other attributes' readings that differ from those at amount 0,
+            likewise.
     """
 
     amount: float
@@ -46,8 +48,8 @@ class Dose:
     frowns: dict[str, Interval]
     passed: Interval
     passed_by_group: dict[str, Interval]
-    others_right: float
-    others_moved: float
+    others_right: Interval
+    others_moved: Interval
 
     @property
     def worst_group(self) -> tuple[str, float]:
@@ -171,9 +173,8 @@ def reversal(
                 frowns={n: _share(c < FROWN) for n, c in curvature.items()},
                 passed=_share(passed),
                 passed_by_group={n: _share(passed[rows]) for n, rows in groups.items()},
-                # of no others at all, none is wrong and none has moved
-                others_right=float((attributes == asked).float().mean()) if others else 1.0,
-                others_moved=float((attributes != unmoved).float().mean()) if others else 0.0,
+                others_right=_share_of_face(attributes == asked, none=1.0),
+                others_moved=_share_of_face(attributes != unmoved, none=0.0),
             )
         )
     return ReversalReport(attribute, len(labels), tuple(doses))
@@ -189,3 +190,10 @@ def _groups(names: Sequence[str], asked: Tensor) -> dict[str, Tensor]:
 
 def _share(which: Tensor) -> Interval:
     return wilson_interval(int(which.sum()), len(which))
+
+
+def _share_of_face(which: Tensor, none: float) -> Interval:
+    """Mean over faces of the share of a face's readings, (N, A - 1); ``none`` without any."""
+    if which.shape[1] == 0:
+        return none, none, none
+    return mean_interval(which.float().mean(dim=1))

@@ -186,7 +186,7 @@ def train(
     else:
         _check_same(run, config)
         if run.complete:
-            _load(module, weights.read(run.weights).tensors)
+            module.load_state_dict(weights.read(run.weights).tensors)
             module.eval()
             return run
     _sweep(run)
@@ -344,9 +344,9 @@ class _Training:
                 f"{self.run.state} is truncated or damaged ({error}): delete it to start afresh, "
                 "or use another run folder"
             ) from error
-        _load(self.module, _below(tensors, "model."))
+        self.module.load_state_dict(_below(tensors, "model."))
         if self.averaged is not None:
-            _load(self.averaged, _below(tensors, "averaged."))
+            self.averaged.load_state_dict(_below(tensors, "averaged."))
         for name, optimizer in self.optimizers.items():
             state: dict[int, dict[str, Tensor]] = {}
             for key, tensor in _below(tensors, f"optimizer.{name}.").items():
@@ -365,7 +365,7 @@ class _Training:
         raw = {n: t.clone() for n, t in self.module.state_dict().items()}
         chance = torch.get_rng_state()
         if self.averaged is not None:
-            _load(self.module, self.averaged.module.state_dict())
+            self.module.load_state_dict(self.averaged.module.state_dict())
         weights.save(cast(weights.Configured, self.module), self.run.weights)
         sample = getattr(self.module, "sample", None)  # a judge has none
         if sample is not None:
@@ -377,13 +377,13 @@ class _Training:
             labels = self.data.labels[rows] if design.names else None
             contact_sheet(sample(labels, SHEET, generator), self.run.samples)
             self.module.train()
-        _load(self.module, raw)
+        self.module.load_state_dict(raw)
         torch.set_rng_state(chance)
 
     def _finish(self) -> None:
         self._write_weights()
         if self.averaged is not None:
-            _load(self.module, self.averaged.module.state_dict())
+            self.module.load_state_dict(self.averaged.module.state_dict())
         self.module.eval()
         self.run.write_metrics(self.metrics)
         self.run.write_json(
@@ -409,10 +409,6 @@ class _Training:
 
 
 # -- small things -----------------------------------------------------------------------------
-
-
-def _load(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    module.load_state_dict(tensors)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
