@@ -11,11 +11,14 @@ from torch import nn
 
 from lscgan import weights
 from lscgan.evaluation import FaceGate, FaceJudge, Judges, MouthJudge
-from lscgan.models import LSCVAE, VAE
+from lscgan.models import GAN, LSCGAN, LSCVAE, VAE, ConditionalVAE
 from lscgan.training import RunFolder
 
 SHIPPED = Path(__file__).parent / "shipped"
-_KINDS: dict[str, Any] = {c.__name__: c for c in (VAE, LSCVAE, FaceJudge, MouthJudge, FaceGate)}
+_KINDS: dict[str, Any] = {
+    kind.__name__: kind
+    for kind in (VAE, LSCVAE, ConditionalVAE, GAN, LSCGAN, FaceJudge, MouthJudge, FaceGate)
+}
 
 
 def available() -> list[str]:

@@ -4,6 +4,8 @@ Everything else asks this object and nothing counts dimensions by hand. A design
 parts; a part owns a block of neighbouring dimensions:
 
 * :class:`GaussianBlock`: a labelled attribute, z ~ N(mu(label), I) (LSC-GAN, Kim & Cho 2019);
+* :class:`ConditionBlock`: a label handed over as it is, without noise (the conditional VAE and
+  GAN that chapters compare with);
 * :class:`CategoricalCode`: a one-hot code (InfoGAN, Chen et al. 2016, section 7);
 * :class:`UniformCode`: one dimension, z ~ U(-1, 1) (InfoGAN's continuous code);
 * :class:`Noise`: free dimensions, z ~ N(0, I).
@@ -55,6 +57,20 @@ class GaussianBlock:
     ) -> Tensor:
         coins = torch.rand(count, generator=generator, device=device)  # (B,)
         return (coins < 0.5).float()
+
+
+@dataclass(frozen=True)
+class ConditionBlock(GaussianBlock):
+    """A label repeated ``size`` times: the Gaussian block's mean without its noise.
+
+    This is how conditional models are told a label (Sohn et al. 2015). The same means as a
+    Gaussian block make the two comparable: only the noise and the encoder's part differ.
+    """
+
+    kind: ClassVar[str] = "condition"
+
+    def sample(self, label: Tensor, generator: torch.Generator | None) -> Tensor:
+        return self.mean(label)
 
 
 @dataclass(frozen=True)
@@ -115,7 +131,7 @@ class Noise:
 Code = GaussianBlock | CategoricalCode | UniformCode
 Part = Code | Noise
 _KINDS: dict[str, type[Part]] = {
-    part.kind: part for part in (GaussianBlock, CategoricalCode, UniformCode, Noise)
+    part.kind: part for part in (GaussianBlock, ConditionBlock, CategoricalCode, UniformCode, Noise)
 }
 
 
@@ -188,6 +204,29 @@ class LatentDesign:
         at_zero = 0.0 if coding == "presence" else -float(shift)
         blocks = [GaussianBlock(n, dims_per_attribute, at_zero, float(shift)) for n in names]
         return cls((*blocks, Noise(free)) if free else tuple(blocks))
+
+    @classmethod
+    def conditional(
+        cls,
+        attributes: Iterable[str],
+        repeats: int = 1,
+        size: int = 512,
+        shift: float = 1.0,
+        coding: str = "presence",
+    ) -> LatentDesign:
+        """A conditional model's inputs: each label ``repeats`` times, then N(0, I) noise.
+
+        Arguments and errors as in :meth:`lsc`, whose blocks have the same means.
+        """
+        like = cls.lsc(attributes, repeats, size, shift, coding)
+        return cls(
+            tuple(
+                ConditionBlock(p.name, p.size, p.at_zero, p.at_one)
+                if isinstance(p, GaussianBlock)
+                else p
+                for p in like.parts
+            )
+        )
 
     @classmethod
     def infogan(
@@ -349,6 +388,27 @@ class LatentDesign:
             step = code.step if isinstance(code, GaussianBlock) else 1.0
             moved[:, self.block(name)] += step * by.reshape(-1, 1)
         return moved
+
+    def doses(self, z: Tensor) -> Tensor:
+        """Which label each block of z stands for, by its mean: (B, D) -> (B, A) in label units.
+
+        The mean of a Gaussian block moves along the label's line, whatever the coding; over
+        z ~ N(mu(y), I) it scatters around y with standard deviation 1 / (step sqrt(size)).
+
+        Raises:
+            ValueError: z is not (B, D), or a code has no amounts.
+        """
+        self._check_vectors(z)
+        columns = []
+        for code in self.codes:
+            if not isinstance(code, GaussianBlock):
+                raise ValueError(f"{code.name!r} has no dose: it is no Gaussian block")
+            columns.append((z[:, self.block(code.name)].mean(dim=1) - code.at_zero) / code.step)
+        return torch.stack(columns, dim=1)  # (B, A)
+
+    def dose_spread(self) -> Tensor:
+        """Standard deviation of :meth:`doses` around the label, by attribute: (A,)."""
+        return torch.tensor([1 / (c.step * c.size**0.5) for c in self.codes])  # type: ignore[union-attr]
 
     def split(self, z: Tensor) -> dict[str, Tensor]:
         """z by part: (B, D) -> {name: (B, size)}, views of z; the free noise is ``"free"``.

@@ -1,4 +1,4 @@
-"""The networks: a convolutional encoder and its mirror, the decoder that becomes a generator."""
+"""The networks: an encoder, its mirror the decoder that becomes a generator, a discriminator."""
 
 from __future__ import annotations
 
@@ -63,21 +63,36 @@ class Decoder(nn.Module):
     """Latent vectors to images: the VAE's p(x|z), later the GAN's generator.
 
     The encoder's mirror: one linear layer to 4x4, then a 4x4 transposed convolution of stride 2
-    for every doubling; a sigmoid puts pixels in [0, 1]. Arguments as in :class:`Encoder`.
+    for every doubling; a sigmoid puts pixels in [0, 1]. With ``upsampling="resize"`` every
+    doubling repeats pixels and then convolves, 3x3, which cannot leave a checkerboard (Odena et
+    al. 2016). The other arguments are as in :class:`Encoder`.
+
+    Raises:
+        ValueError: ``upsampling`` is neither "transposed" nor "resize".
     """
 
-    def __init__(self, latent_size: int, size: int = 64, channels: int = 3, width: int = 24):
+    def __init__(
+        self,
+        latent_size: int,
+        size: int = 64,
+        channels: int = 3,
+        width: int = 24,
+        upsampling: str = "transposed",
+    ):
         super().__init__()
+        if upsampling not in ("transposed", "resize"):
+            raise ValueError(f"upsampling is 'transposed' or 'resize', not {upsampling!r}")
+        double = _transposed if upsampling == "transposed" else _resize
         widths = stage_widths(size, width)[::-1]
         self.start = nn.Linear(latent_size, widths[0] * BASE * BASE, bias=False)
         stages: list[nn.Module] = [nn.BatchNorm2d(widths[0]), nn.ReLU()]
         for before, after in itertools.pairwise(widths):
             stages += [
-                nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False),
+                *double(before, after, bias=False),
                 nn.BatchNorm2d(after),
                 nn.ReLU(),
             ]
-        stages.append(nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1))
+        stages += double(widths[-1], channels, bias=True)
         self.stages = nn.Sequential(*stages)
 
     def forward(self, z: Tensor) -> Tensor:
@@ -86,3 +101,81 @@ class Decoder(nn.Module):
         maps = maps.contiguous(memory_format=torch.channels_last)
         # float() first: in bfloat16 a sigmoid near 1 has steps of 1/256, visible in flat areas
         return torch.sigmoid(self.stages(maps).float())  # (B, C, H, W)
+
+
+def _transposed(before: int, after: int, bias: bool) -> list[nn.Module]:
+    return [nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=bias)]
+
+
+def _resize(before: int, after: int, bias: bool) -> list[nn.Module]:
+    return [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
+
+
+class Discriminator(nn.Module):
+    """Images to one score each: how real they look.
+
+    The encoder's convolutions without batch normalisation, which would let one image's score
+    depend on its batch, then one linear layer. With ``conditions`` the score also says whether
+    the image fits its labels, by projection (Miyato & Koyama 2018).
+
+    Args:
+        size, channels, width: as in :class:`Encoder`.
+        conditions: A, how many labels it is told; 0 for none.
+        doses: A, how many doses it reads from an image; 0 for none.
+        spectral_norm: divide every layer's weight by its largest singular value (Miyato et al.
+            2018).
+    """
+
+    def __init__(
+        self,
+        size: int = 64,
+        channels: int = 3,
+        width: int = 24,
+        conditions: int = 0,
+        doses: int = 0,
+        spectral_norm: bool = False,
+    ):
+        super().__init__()
+        stages: list[nn.Module] = []
+        before = channels
+        for after in stage_widths(size, width):
+            stages += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+            before = after
+        self.stages = nn.Sequential(*stages)
+        features = before * BASE * BASE
+        self.head = nn.Linear(features, 1)
+        self.projection = nn.Linear(conditions, features, bias=False) if conditions else None
+        self.reader: nn.Linear | None = None
+        if doses:
+            self.reader = nn.Linear(features, doses)
+            nn.init.zeros_(self.reader.weight)  # it starts by saying what is right on average
+            nn.init.zeros_(self.reader.bias)
+        if spectral_norm:
+            for layer in self.modules():
+                # The reader says nothing of how real an image is, and 0 has no norm to divide by.
+                if isinstance(layer, (nn.Conv2d, nn.Linear)) and layer is not self.reader:
+                    nn.utils.parametrizations.spectral_norm(layer)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) in [0, 1], with ``conditions`` also labels (B, A) -> scores (B,) float32."""
+        features = self._trunk(images)  # (B, F)
+        scores: Tensor = self.head(features)[:, 0].float()  # (B,)
+        if self.projection is not None and labels is not None:
+            fit = self.projection(2 * labels - 1) * features  # (B, F)
+            scores = scores + fit.float().sum(dim=1) / features.shape[1] ** 0.5
+        return scores
+
+    def read(self, images: Tensor) -> Tensor:
+        """What the second head reads, with ``doses``: (B, C, H, W) -> (B, A) float32.
+
+        Raises:
+            ValueError: it was built without.
+        """
+        if self.reader is None:
+            raise ValueError("this discriminator reads no doses: build it with doses=...")
+        doses: Tensor = self.reader(self._trunk(images)).float()
+        return doses
+
+    def _trunk(self, images: Tensor) -> Tensor:
+        features: Tensor = self.stages(2 * images - 1).flatten(1)  # (B, F)
+        return features

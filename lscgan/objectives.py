@@ -99,6 +99,71 @@ def bernoulli_nll(decoded: Tensor, images: Tensor) -> Tensor:
     return entropy.flatten(1).sum(dim=1)  # (B,)
 
 
+# -- adversarial losses: scores of real and of generated images in, one number a pair out --------
+
+
+def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """(D(x) - 1)^2 + D(G(z))^2: least squares, labels 1 and 0 (Mao et al. 2017, equation 9).
+
+    Args:
+        real, fake: D's scores of real and of generated images, (B,) each, without a sigmoid.
+
+    Returns:
+        (B,): its mean over the batch is the *mean of squares*, not the square of a mean.
+
+    Raises:
+        ValueError: the two differ in shape.
+    """
+    _check_scores(real, fake)
+    return (real - 1).square() + fake.square()  # (B,)
+
+
+def least_squares_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """(D(G(z)) - 1)^2 (Mao et al. 2017, equation 9); real scores have no part in it.
+
+    Arguments and errors as in :func:`least_squares_discriminator`.
+    """
+    _check_scores(real, fake)
+    return (fake - 1).square()  # (B,)
+
+
+def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """log(1 + exp(D(G(z)) - D(x))): a real image should score above a generated one.
+
+    Relativistic pairing (Jolicoeur-Martineau 2019), as in R3GAN (Huang et al. 2024). Arguments
+    and errors as in :func:`least_squares_discriminator`.
+    """
+    _check_scores(real, fake)
+    return torch.nn.functional.softplus(fake - real)  # (B,)
+
+
+def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """log(1 + exp(D(x) - D(G(z)))), :func:`relativistic_discriminator` with the sides changed."""
+    return relativistic_discriminator(fake, real)  # (B,)
+
+
+def gradient_penalty(scores: Tensor, images: Tensor) -> Tensor:
+    """||grad_x D(x)||^2 of every image: R1 on real images (Mescheder et al. 2018), R2 on fakes.
+
+    Args:
+        scores: (B,), computed from ``images``.
+        images: (B, C, H, W), with ``requires_grad``.
+
+    Returns:
+        (B,), differentiable in D's weights.
+    """
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)  # (B, C, H, W)
+    return gradient.square().flatten(1).sum(dim=1)  # (B,)
+
+
+def _check_scores(real: Tensor, fake: Tensor) -> None:
+    if real.ndim != 1 or real.shape != fake.shape:
+        raise ValueError(
+            f"scores of real and generated images are (B,) each, not {tuple(real.shape)} and "
+            f"{tuple(fake.shape)}"
+        )
+
+
 def _check_same_shape(decoded: Tensor, images: Tensor) -> None:
     if decoded.shape != images.shape:
         raise ValueError(

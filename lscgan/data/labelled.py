@@ -56,6 +56,15 @@ class LabelledImages:
         """The images and labels of some rows: a slice, whole numbers or a mask of booleans."""
         return LabelledImages(self.images[index], self.labels[index], self.names, self.source)
 
+    def shuffled_labels(self, seed: int) -> LabelledImages:
+        """The same images with their rows of labels dealt out anew: a control for any claim.
+
+        What a model still does after this, it did not learn from the labels.
+        """
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        source = {**self.source, "labels_shuffled_with_seed": seed}
+        return LabelledImages(self.images, self.labels[order], self.names, source)
+
     def column(self, name: str) -> Tensor:
         """One label of every image, (N,).
 

@@ -1,6 +1,8 @@
 """Evaluation: judges that read a picture, and measures that use them on any model."""
 
 from lscgan.evaluation.control import ControlReport, control
+from lscgan.evaluation.editing import EditReport, edit, edit_report
+from lscgan.evaluation.fidelity import FidelityReport, fidelity
 from lscgan.evaluation.gate import FaceGate
 from lscgan.evaluation.intervals import mean_interval, wilson_interval
 from lscgan.evaluation.judge import FaceJudge, JudgeReport, judge_report
@@ -13,14 +15,19 @@ __all__ = [
     "ControlReport",
     "CurvatureJudge",
     "Dose",
+    "EditReport",
     "FaceGate",
     "FaceJudge",
+    "FidelityReport",
     "JudgeReport",
     "Judges",
     "MouthJudge",
     "PosteriorReport",
     "ReversalReport",
     "control",
+    "edit",
+    "edit_report",
+    "fidelity",
     "judge_report",
     "mean_interval",
     "posterior",

@@ -17,6 +17,9 @@ from lscgan.evaluation.pictures import in_pieces, resized
 SIZE = 64
 ORIENTATIONS = 9
 CELL = 4
+REGION = (0.5, 0.9375, 0.25, 0.75)
+"""Top, bottom, left, right of the mouth's region, as shares of the picture: it holds the mouth of
+every face, wherever the head is."""
 
 
 class MouthJudge(nn.Module):
@@ -39,7 +42,7 @@ class MouthJudge(nn.Module):
 
     def __init__(
         self,
-        region: tuple[float, float, float, float] = (0.5, 0.9375, 0.25, 0.75),
+        region: tuple[float, float, float, float] = REGION,
         components: int = 60,
     ):
         super().__init__()

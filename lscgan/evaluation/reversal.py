@@ -37,6 +37,7 @@ class Dose:
         frowns: share of curvatures below :data:`FROWN`, by judge.
         passed: share of pictures that the gate takes for faces.
         passed_by_group: the same share, by group of faces; see :func:`reversal`.
+        curvature_by_group: mean curvature, by judge, then by group of faces.
         others_right: share of the other attributes' readings that are as asked. The interval is
             of the mean over faces, since the readings of one face are not independent.
         others_moved: share of the other attributes' readings that differ from those at amount 0,
@@ -48,6 +49,7 @@ class Dose:
     frowns: dict[str, Interval]
     passed: Interval
     passed_by_group: dict[str, Interval]
+    curvature_by_group: dict[str, dict[str, Interval]]
     others_right: Interval
     others_moved: Interval
 
@@ -87,6 +89,33 @@ class ReversalReport:
         means, _, _ = self.curve(judge)
         return all(a < b for a, b in itertools.pairwise(means))
 
+    def linear_range(self, judge: str, tolerance: float = 0.5) -> tuple[float, float]:
+        """The widest range of amounts around 0 to 1 over which the response stays linear.
+
+        Between every two neighbouring amounts of it, curvature grows at ``1 - tolerance`` to
+        ``1 + tolerance`` of the slope between 0 and 1, the amounts that training faces have.
+
+        Raises:
+            ValueError: 0 or 1 was not measured.
+        """
+        slope = self.at(1.0).curvature[judge][0] - self.at(0.0).curvature[judge][0]
+        low, high = 0.0, 1.0
+        pairs = list(itertools.pairwise(self.doses))
+
+        def linear(a: Dose, b: Dose) -> bool:
+            own = (b.curvature[judge][0] - a.curvature[judge][0]) / (b.amount - a.amount)
+            return abs(own - slope) <= tolerance * abs(slope)
+
+        for a, b in reversed([pair for pair in pairs if pair[1].amount <= 0]):
+            if not linear(a, b):
+                break
+            low = a.amount
+        for a, b in (pair for pair in pairs if pair[0].amount >= 1):
+            if not linear(a, b):
+                break
+            high = b.amount
+        return low, high
+
     def to_dict(self) -> dict[str, Any]:
         """For a run's record."""
         return dataclasses.asdict(self)
@@ -119,7 +148,7 @@ def reversal(
         images: (N, C, H, W) in [0, 1], with their labels; or None to sample.
         generator: the source of labels and latent vectors.
 
-    Groups of faces, for ``passed_by_group``: those with each value of each other attribute
+    Groups of faces, for the means by group: those with each value of each other attribute
     (``"Eyeglasses=1"``) and those without any of them (``"none"``), where there are 20 or more.
 
     Raises:
@@ -173,6 +202,10 @@ def reversal(
                 frowns={n: _share(c < FROWN) for n, c in curvature.items()},
                 passed=_share(passed),
                 passed_by_group={n: _share(passed[rows]) for n, rows in groups.items()},
+                curvature_by_group={
+                    judge: {n: mean_interval(c[rows]) for n, rows in groups.items()}
+                    for judge, c in curvature.items()
+                },
                 others_right=_share_of_face(attributes == asked, none=1.0),
                 others_moved=_share_of_face(attributes != unmoved, none=0.0),
             )

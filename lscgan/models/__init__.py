@@ -1,6 +1,19 @@
 """The models, one a file: each holds its design, its networks and its training step."""
 
+from lscgan.models.baselines import Arithmetic, ConditionalVAE
+from lscgan.models.gan import GAN, Recipe
+from lscgan.models.latent_model import LatentModel
+from lscgan.models.lsc_gan import LSCGAN
 from lscgan.models.lsc_vae import LSCVAE
 from lscgan.models.vae import VAE
 
-__all__ = ["LSCVAE", "VAE"]
+__all__ = [
+    "GAN",
+    "LSCGAN",
+    "LSCVAE",
+    "VAE",
+    "Arithmetic",
+    "ConditionalVAE",
+    "LatentModel",
+    "Recipe",
+]

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lscgan.latent import LatentDesign
-from lscgan.networks import Decoder, Encoder
+from lscgan.models.latent_model import LatentModel
+from lscgan.networks import Encoder
 from lscgan.objectives import gaussian_kl, gaussian_nll
 
 GRADIENT_NORM = 200.0
 """Gradients are clipped here: losses are sums over pixels, so a usual norm is tens, not ones."""
 
 
-class VAE(nn.Module):
+class VAE(LatentModel):
     """A VAE whose prior is N(0, I), whatever labels an image has.
 
     Args:
         design: the latent space; the plain VAE is ``LatentDesign.lsc((), size=512)``.
-        size, channels, width: the images and the networks, see :class:`lscgan.networks.Encoder`.
+        size, channels, width, upsampling: see :class:`LatentModel`.
         sigma: standard deviation of a pixel's likelihood; 1/sqrt(2) gives the sum of squares.
         beta: weight of the KL term; 1 gives the evidence lower bound, other values the
             beta-VAE (Higgins et al. 2017).
@@ -37,15 +38,20 @@ class VAE(nn.Module):
         width: int = 24,
         sigma: float = 0.5**0.5,
         beta: float = 1.0,
+        upsampling: str = "transposed",
     ):
-        super().__init__()
+        # Before the decoder: the order in which the shipped seeds drew their first weights.
+        encoder = Encoder(self.inferred(design), size, channels, width)
+        super().__init__(design, size, channels, width, upsampling)
+        self.encoder = encoder
         if not sigma > 0 or not beta >= 0:
             raise ValueError(f"sigma is above 0 and beta at least 0, not {sigma} and {beta}")
-        self.design = design
-        self.size, self.channels, self.width = size, channels, width
         self.sigma, self.beta = sigma, beta
-        self.encoder = Encoder(design.size, size, channels, width)
-        self.decoder = Decoder(design.size, size, channels, width)
+
+    @staticmethod
+    def inferred(design: LatentDesign) -> int:
+        """How many dimensions the encoder infers: here all of z."""
+        return design.size
 
     # -- using it -----------------------------------------------------------------------------
 
@@ -55,38 +61,9 @@ class VAE(nn.Module):
         Raises:
             ValueError: the images have another shape than the model's.
         """
-        expected = (self.channels, self.size, self.size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(
-                f"this model takes images of shape (B, {self.channels}, {self.size}, {self.size})"
-                f", not {tuple(images.shape)}"
-            )
+        self._check_images(images)
         mean, log_variance = self.encoder(images)
         return mean, log_variance
-
-    def decode(self, z: Tensor) -> Tensor:
-        """The mean of p(x|z): (B, D) -> images (B, C, H, W), float32 in [0, 1]."""
-        images: Tensor = self.decoder(z)
-        return images
-
-    @torch.no_grad()
-    def sample(
-        self,
-        labels: Tensor | None = None,
-        count: int | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """Images of vectors from the designed space, (B, C, H, W) in [0, 1].
-
-        Arguments and errors as in :meth:`lscgan.latent.LatentDesign.sample`.
-        """
-        z = self.design.sample(labels, count, generator)  # (B, D)
-        return self.decode(z.to(self.device))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.parameters()).device
 
     # -- training it --------------------------------------------------------------------------
 
@@ -136,16 +113,4 @@ class VAE(nn.Module):
 
     def config(self) -> dict[str, Any]:
         """How to build this model again, in plain numbers and strings."""
-        return {
-            "design": self.design.to_dict(),
-            "size": self.size,
-            "channels": self.channels,
-            "width": self.width,
-            "sigma": self.sigma,
-            "beta": self.beta,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """The untrained model that :meth:`config` describes."""
-        return cls(**{**config, "design": LatentDesign.from_dict(config["design"])})
+        return {**super().config(), "sigma": self.sigma, "beta": self.beta}

@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -138,6 +138,7 @@ def train(
     settings: TrainingSettings,
     folder: str | Path,
     resume: bool = True,
+    watch: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> RunFolder:
     """Train a model on labelled images and write a run folder; resume it where one was killed.
 
@@ -151,6 +152,9 @@ def train(
         data: the training images.
         folder: made if missing.
         resume: False starts afresh and replaces what the folder holds.
+        watch: measures the model at every line of metrics, and at the start; what it returns
+            stands in that line. It gets the weights to use (averaged, where averaging is on), in
+            eval mode, and does not change the course of the run.
 
     Returns:
         The run folder.
@@ -195,7 +199,7 @@ def train(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _deterministic(), _interruptible() as stop:
         torch.manual_seed(settings.seed)
-        _Training(model, module, data, settings, run, device).go(stop)
+        _Training(model, module, data, settings, run, device, watch).go(stop)
     return run
 
 
@@ -210,7 +214,9 @@ class _Training:
         settings: TrainingSettings,
         run: RunFolder,
         device: torch.device,
+        watch: Callable[[nn.Module], dict[str, float]] | None,
     ):
+        self.watch = watch
         self.model, self.module, self.settings, self.run = model, module, settings, run
         self.data, self.device = data, device
         self.dtype = pick_precision(settings.precision, device)
@@ -237,9 +243,11 @@ class _Training:
         labels = self.data.labels.to(self.device)  # (N, A)
         total = math.ceil(settings.images / settings.batch_size) * settings.batch_size
         sums: dict[str, Tensor] = {}
+        self.module.train()
+        if self.seen == 0 and self.watch is not None:
+            self.metrics.append({**self._watched(), "images": 0, "seconds": 0.0})
         logged_at, clock = self.seen, time.perf_counter()
         saved_at = clock
-        self.module.train()
         # Runs of a chapter are over before a bar is needed; a long one under papermill stays quiet.
         with tqdm(
             total=total, initial=self.seen, unit="image", unit_scale=True, mininterval=1, delay=20
@@ -252,15 +260,14 @@ class _Training:
                 last = self.seen >= total
                 if self.seen // settings.log_every > logged_at // settings.log_every or last:
                     steps = (self.seen - logged_at) / settings.batch_size
-                    now = time.perf_counter()
-                    self.seconds += now - clock
-                    clock = now
+                    self.seconds += time.perf_counter() - clock
                     self._log({name: float(value) / steps for name, value in sums.items()})
                     sums, logged_at = {}, self.seen
+                    clock = time.perf_counter()  # what watching takes is no training
                     bar.set_postfix(loss=f"{next(iter(self.metrics[-1].values())):.4g}")
                     if last:
                         break
-                    if stop.is_set() or now - saved_at >= settings.save_every:
+                    if stop.is_set() or clock - saved_at >= settings.save_every:
                         self._save()
                         saved_at = time.perf_counter()
                     if stop.is_set():
@@ -309,7 +316,30 @@ class _Training:
                 f"{' and '.join(broken)} is not finite after {self.seen} images; {kept}: "
                 "try a smaller learning rate, or precision='float32'"
             )
-        self.metrics.append({**means, "images": self.seen, "seconds": round(self.seconds, 3)})
+        line = {**means, **self._watched()}
+        self.metrics.append({**line, "images": self.seen, "seconds": round(self.seconds, 3)})
+
+    def _watched(self) -> dict[str, float]:
+        if self.watch is None:
+            return {}
+        with self._weights_to_use():
+            return self.watch(self.module)
+
+    @contextlib.contextmanager
+    def _weights_to_use(self) -> Iterator[None]:
+        """The module with averaged weights, in eval mode; chance and raw weights come back."""
+        raw = {n: t.clone() for n, t in self.module.state_dict().items()}
+        chance = torch.get_rng_state()
+        on_gpu = torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None
+        if self.averaged is not None:
+            self.module.load_state_dict(self.averaged.module.state_dict())
+        self.module.eval()
+        yield
+        self.module.train()
+        self.module.load_state_dict(raw)
+        torch.set_rng_state(chance)
+        if on_gpu is not None:
+            torch.cuda.set_rng_state(on_gpu, self.device)
 
     # -- state --------------------------------------------------------------------------------
 
@@ -362,23 +392,16 @@ class _Training:
 
     def _write_weights(self) -> None:
         """Write the weights to use, and a sheet of what they draw."""
-        raw = {n: t.clone() for n, t in self.module.state_dict().items()}
-        chance = torch.get_rng_state()
-        if self.averaged is not None:
-            self.module.load_state_dict(self.averaged.module.state_dict())
-        weights.save(cast(weights.Configured, self.module), self.run.weights)
-        sample = getattr(self.module, "sample", None)  # a judge has none
-        if sample is not None:
-            self.module.eval()
-            generator = torch.Generator().manual_seed(self.settings.seed)
-            rows = torch.randint(len(self.data), (SHEET,), generator=generator)
-            # A plain VAE has nothing to be asked for, whatever labels the data has.
-            design = cast(LatentDesign, self.module.design)
-            labels = self.data.labels[rows] if design.names else None
-            contact_sheet(sample(labels, SHEET, generator), self.run.samples)
-            self.module.train()
-        self.module.load_state_dict(raw)
-        torch.set_rng_state(chance)
+        with self._weights_to_use():
+            weights.save(cast(weights.Configured, self.module), self.run.weights)
+            sample = getattr(self.module, "sample", None)  # a judge has none
+            if sample is not None:
+                generator = torch.Generator().manual_seed(self.settings.seed)
+                rows = torch.randint(len(self.data), (SHEET,), generator=generator)
+                # A plain VAE has nothing to be asked for, whatever labels the data has.
+                design = cast(LatentDesign, self.module.design)
+                labels = self.data.labels[rows] if design.names else None
+                contact_sheet(sample(labels, SHEET, generator), self.run.samples)
 
     def _finish(self) -> None:
         self._write_weights()

@@ -1,0 +1,89 @@
+"""What a chapter compares LSC-GAN with, on the same networks: a conditional VAE, and arithmetic.
+
+The conditional GAN is :class:`lscgan.models.GAN` with a conditional design and discriminator.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lscgan.data import LabelledImages
+from lscgan.latent import ConditionBlock, LatentDesign, Noise
+from lscgan.models.vae import VAE
+from lscgan.objectives import gaussian_kl, gaussian_nll
+
+
+class ConditionalVAE(VAE):
+    """A VAE whose decoder is handed the labels (Sohn et al. 2015): z = (labels, noise).
+
+    The encoder infers the noise alone, with prior N(0, I); it is the other models' encoder and
+    sees the image only.
+
+    Args:
+        design: ``LatentDesign.conditional(...)``; with ``repeats`` above 1 every label is given
+            that many times. The other arguments are :class:`VAE`'s.
+
+    Raises:
+        ValueError: the design has no free noise, or a part that is no condition.
+    """
+
+    @staticmethod
+    def inferred(design: LatentDesign) -> int:
+        """How many dimensions the encoder infers: the noise alone."""
+        *conditions, noise = design.parts
+        if not isinstance(noise, Noise) or not all(
+            isinstance(part, ConditionBlock) for part in conditions
+        ):
+            raise ValueError("a conditional VAE's design is one of LatentDesign.conditional(...)")
+        return noise.size
+
+    def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The negative ELBO of p(x|y) and its parts, as in :meth:`VAE.losses`."""
+        mean, log_variance = self.encode(images)  # (B, F), (B, F): the noise's
+        noise = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)  # (B, F)
+        conditions = self.design.mean(labels)[:, : -noise.shape[1]]  # (B, D - F)
+        decoded = self.decode(torch.cat([conditions, noise], dim=1))  # (B, C, H, W)
+        reconstruction = gaussian_nll(decoded, images, self.sigma).mean()
+        kl = gaussian_kl(mean, log_variance, torch.zeros_like(mean)).mean()
+        return {
+            "loss": reconstruction + self.beta * kl,
+            "reconstruction": reconstruction,
+            "kl": kl,
+        }
+
+
+class Arithmetic(nn.Module):
+    """Attribute vectors in a plain VAE's latent space (Larsen et al. 2016; White 2016).
+
+    An attribute's vector is by how much the posterior mean of images moves with its label, the
+    other labels held fixed: the coefficients of a linear regression. ``decode`` draws
+    G(noise + constant + sum of label * vector), so that it can be asked like any other model.
+
+    Args:
+        vae: a trained VAE whose prior is N(0, I), in eval mode.
+        data: labelled images to take the vectors from.
+    """
+
+    def __init__(self, vae: VAE, data: LabelledImages):
+        super().__init__()
+        self.vae = vae
+        noise = vae.design.size
+        self.design = LatentDesign.conditional(data.names, 1, len(data.names) + noise)
+        with torch.no_grad():
+            means = torch.cat(
+                [
+                    vae.encode(piece.to(vae.device).float() / 255)[0].cpu()
+                    for piece in data.images.split(256)
+                ]
+            )  # (N, D)
+        ones = torch.ones(len(data), 1)
+        inputs = torch.cat([data.labels, ones], dim=1)  # (N, A + 1)
+        self.vectors = torch.linalg.lstsq(inputs, means).solution  # (A + 1, D)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """(labels, noise) of shape (B, A + D) -> images (B, C, H, W) in [0, 1]."""
+        attributes = len(self.design.names)
+        labels = nn.functional.pad(z[:, :attributes], (0, 1), value=1.0)  # (B, A + 1)
+        moved = z[:, attributes:] + labels @ self.vectors.to(z.device)  # (B, D)
+        return self.vae.decode(moved)

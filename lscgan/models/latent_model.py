@@ -1,0 +1,87 @@
+"""What every model of the book has: a latent design, and a decoder that draws from it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from lscgan.latent import LatentDesign
+from lscgan.networks import Decoder
+
+
+class LatentModel(nn.Module):
+    """A latent design with a decoder: it can be asked for labels and draws images.
+
+    Args:
+        design: the latent space.
+        size, channels, width: the images and the networks, see :class:`lscgan.networks.Encoder`.
+        upsampling: how the decoder doubles, see :class:`lscgan.networks.Decoder`.
+
+    Raises:
+        ValueError: ``size`` or ``upsampling`` does not fit the networks.
+    """
+
+    def __init__(
+        self,
+        design: LatentDesign,
+        size: int = 64,
+        channels: int = 3,
+        width: int = 24,
+        upsampling: str = "transposed",
+    ):
+        super().__init__()
+        self.design = design
+        self.size, self.channels, self.width = size, channels, width
+        self.upsampling = upsampling
+        self.decoder = Decoder(design.size, size, channels, width, upsampling)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """The image of each latent vector: (B, D) -> (B, C, H, W), float32 in [0, 1]."""
+        images: Tensor = self.decoder(z)
+        return images
+
+    @torch.no_grad()
+    def sample(
+        self,
+        labels: Tensor | None = None,
+        count: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Images of vectors from the designed space, (B, C, H, W) in [0, 1].
+
+        Arguments and errors as in :meth:`lscgan.latent.LatentDesign.sample`.
+        """
+        z = self.design.sample(labels, count, generator)  # (B, D)
+        return self.decode(z.to(self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    # -- saving it ----------------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any]:
+        """How to build this model again, in plain numbers and strings."""
+        return {
+            "design": self.design.to_dict(),
+            "size": self.size,
+            "channels": self.channels,
+            "width": self.width,
+            "upsampling": self.upsampling,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The untrained model that :meth:`config` describes."""
+        return cls(**{**config, "design": LatentDesign.from_dict(config["design"])})
+
+    def _check_images(self, images: Tensor) -> None:
+        expected = (self.channels, self.size, self.size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(
+                f"this model takes images of shape (B, {self.channels}, {self.size}, {self.size})"
+                f", not {tuple(images.shape)}"
+            )

@@ -1,0 +1,94 @@
+"""LSC-GAN: the decoder becomes the generator, the encoder re-projects (Kim & Cho 2019)."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from lscgan.latent import LatentDesign
+from lscgan.models.gan import GAN, Recipe
+from lscgan.models.lsc_vae import LSCVAE
+from lscgan.networks import Encoder
+from lscgan.objectives import gaussian_kl, squared_error
+
+
+class LSCGAN(GAN):
+    """A GAN in a latent space that an LSC-VAE has defined.
+
+    D minimises E[(D(x) - 1)^2] + E[D(G(z))^2], and G and Q together
+    E[(D(G(z)) - 1)^2] + KL[Q(z|G(z)) || N(mu(y), I)], with z ~ N(mu(y), I): a generated image has
+    to look real and, looked at by the encoder Q, must lie where its labels say.
+
+    Make one with :meth:`from_vae`; made directly it is the same GAN from scratch, without a VAE.
+    Arguments as in :class:`GAN`; the literal form is ``Recipe()``.
+    """
+
+    def __init__(
+        self,
+        design: LatentDesign,
+        recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+        size: int = 64,
+        channels: int = 3,
+        width: int = 24,
+        upsampling: str = "transposed",
+    ):
+        super().__init__(design, recipe, size, channels, width, upsampling)
+        self.encoder = Encoder(design.size, size, channels, width)
+        self.encoder.requires_grad_(not recipe.frozen_encoder)
+        self.train()  # a frozen encoder is in eval mode from the start
+
+    @classmethod
+    def from_vae(cls, vae: LSCVAE, recipe: Recipe = Recipe()) -> Self:  # noqa: B008 - frozen
+        """The GAN whose generator and encoder start as the VAE's, bit for bit; D is new."""
+        gan = cls(vae.design, recipe, vae.size, vae.channels, vae.width, vae.upsampling)
+        gan.decoder.load_state_dict(vae.decoder.state_dict())
+        gan.encoder.load_state_dict(vae.encoder.state_dict())
+        return gan.to(vae.device)
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Q(z|x)'s mean and log-variance: (B, C, H, W) in [0, 1] -> (B, D), (B, D).
+
+        Raises:
+            ValueError: the images have another shape than the model's.
+        """
+        self._check_images(images)
+        mean, log_variance = self.encoder(images)
+        return mean, log_variance
+
+    def prior_mean(self, labels: Tensor) -> Tensor:
+        """mu(y): (B, A) -> (B, D)."""
+        return self.design.mean(labels)
+
+    def generator_loss(self, images: Tensor, fakes: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """E[(D(G(z)) - 1)^2] + KL[Q(z|G(z)) || N(mu(y), I)]: each term ()."""
+        recipe = self.recipe
+        terms = super().generator_loss(images, fakes, labels)
+        if recipe.kl_weight:
+            mean, log_variance = self.encode(fakes)  # (B, D), (B, D)
+            terms["kl"] = gaussian_kl(mean, log_variance, self.prior_mean(labels)).mean()
+            terms["generator"] = terms["generator"] + recipe.kl_weight * terms["kl"]
+        if recipe.reconstruction_weight:
+            terms["reconstruction"] = squared_error(self._reconstructed(images), images).mean()
+            weighted = recipe.reconstruction_weight * terms["reconstruction"]
+            terms["generator"] = terms["generator"] + weighted
+        return terms
+
+    def _reconstructed(self, images: Tensor) -> Tensor:
+        mean, log_variance = self.encode(images)  # (B, D), (B, D)
+        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)  # (B, D)
+        return self.decode(z)  # (B, C, H, W)
+
+    def generated_by(self) -> list[nn.Parameter]:
+        """What G's step trains: G and, unless it is frozen, Q."""
+        return [
+            p for p in (*self.decoder.parameters(), *self.encoder.parameters()) if p.requires_grad
+        ]
+
+    def train(self, mode: bool = True) -> Self:
+        """A frozen encoder keeps its batch statistics too, whatever the mode."""
+        super().train(mode)
+        if self.recipe.frozen_encoder:
+            self.encoder.eval()
+        return self
