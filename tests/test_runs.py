@@ -78,7 +78,44 @@ def test_sweep_end_to_end_and_skips_what_is_done(tmp_path: Path) -> None:
     assert rows[0]["control_mean"] != rows[2]["control_mean"] or rows[0]["kl"] != rows[2]["kl"]
 
 
-@pytest.mark.parametrize("name", ["judge", "lsc_vae", "lsc_vae_sweep"])
+SMALL_FACES = {"images": 192, "batch_size": 32, "samples": 200, "turned_faces": 40}
+
+
+def test_lsc_gan_end_to_end_from_a_run_folder(tmp_path: Path) -> None:
+    vae = {"count": 64, "width": 4, "size": 32, "latent_size": 256, "learning_rate": 0.001}
+    run("lsc_vae", tmp_path, **SMALL_FACES, **vae)
+    start = (tmp_path / "run").rename(tmp_path / "vae")
+    said = run(
+        "lsc_gan", tmp_path, vae=str(start), count=64, reach_after=2, watched=50, **SMALL_FACES
+    )
+    folder = tmp_path / "run"
+    figures = json.loads((folder / "figures.json").read_text())
+    assert figures["given"]["vae"] == str(start)
+    assert figures["fidelity"]["count"] == figures["fidelity_of_vae"]["count"] == 200
+    assert figures["fidelity"]["frechet"] != figures["fidelity_of_vae"]["frechet"]
+    assert {"neutral", "dark skin, short dark hair"} == set(figures["edits"])
+    assert figures["values_per_dimension"] == 32 * 32 * 3 / 256
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert lines[0]["images"] == 0
+    assert all(0 <= line["control"] <= 1 for line in lines)
+    assert "NO   control, mean >= 0.995" in said  # six steps do not make a good model
+
+
+@pytest.mark.parametrize("kind", ["conditional-vae", "conditional-gan", "arithmetic"])
+def test_baselines_end_to_end(kind: str, tmp_path: Path) -> None:
+    run("baselines", tmp_path, kind=kind, count=64, width=4, **SMALL_FACES)
+    figures = json.loads((tmp_path / "run" / "figures.json").read_text())
+    assert figures["control"]["count"] == 200
+    assert figures["reversal"]["doses"][0]["amount"] == -2.0
+
+
+def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(papermill.PapermillExecutionError) as stopped:
+        run("baselines", tmp_path, kind="magic", count=64, width=4, **SMALL_FACES)
+    assert "not 'magic'" in str(stopped.value)
+
+
+@pytest.mark.parametrize("name", ["judge", "lsc_vae", "lsc_vae_sweep", "lsc_gan", "baselines"])
 def test_a_misspelt_parameter_stops_the_run_and_names_the_valid_ones(
     name: str, tmp_path: Path
 ) -> None:

@@ -168,13 +168,15 @@ def main() -> int:
     )
     parser.add_argument("grid", type=Path, help="a YAML file: name, seeds, common, rows")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time; 1 by default")
+    parser.add_argument("--seeds", type=int, nargs="+", help="these of the grid's seeds only")
     parser.add_argument("--folder", type=Path, default=Path("runs"), help="where runs go")
     arguments = parser.parse_args()
     grid = yaml.safe_load(arguments.grid.read_text())
     folder = arguments.folder / grid["name"]
     runs = runs_of(grid, folder)
-    left = [run for run in runs if not finished(run)]
-    print(f"{len(runs)} runs, {len(runs) - len(left)} of them finished before", flush=True)
+    asked = arguments.seeds or grid["seeds"]
+    left = [run for run in runs if run.seed in asked and not finished(run)]
+    print(f"{len(runs)} runs, {len(left)} of them to do now", flush=True)
     gather(grid, runs, folder)
 
     ended = {run.name: threading.Event() for run in left}
