@@ -67,7 +67,7 @@ class Recipe:
             by a second head on D's trunk, as InfoGAN's Q is. Ours for LSC-GAN.
         reach: how far below label 0, in label units, the blocks of ``reach_of`` are moved in a
             further half batch of generated images. They are read like the others and judged too,
-            with a quarter of the weight: D knows no image there and would call all of them false. No real image is needed there. Ours.
+            with a quarter of the weight: D knows no real image there. None is needed. Ours.
         reach_of: the attributes that reach.
         reach_after: steps before that begins: D should first have learnt to read doses.
 
