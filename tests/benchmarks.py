@@ -6,6 +6,7 @@ over rounds in which the two alternatives take turns, so that other work on the 
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import torch
 
 from lscgan.data import faces, load
 from lscgan.latent import LatentDesign
-from lscgan.models import LSCVAE
+from lscgan.models import LSCGAN, LSCVAE, Recipe
 from lscgan.training import pick_device
 
 ROUNDS = 7
@@ -52,6 +53,42 @@ def renderer() -> None:
             "faces",
             len(factors),
         )
+
+
+def gan_step() -> None:
+    """Steps of LSC-GAN: what its parts cost, against the paper's literal form."""
+    device = pick_device()
+    design = LatentDesign.lsc(faces.ATTRIBUTES, coding="signed")
+    pictures = torch.rand(64, 3, 64, 64, device=device)
+    labels = faces.sample_labels(64, torch.Generator().manual_seed(0)).to(device)
+    penalised = Recipe(adversarial="relativistic", frozen_encoder=True, r1=0.5, r2=0.5)
+
+    def steps(recipe: Recipe) -> Callable[[], object]:
+        torch.manual_seed(0)
+        model = LSCGAN(design, recipe).to(device).to(memory_format=torch.channels_last)
+        optimizers = model.optimizers(1e-4)
+
+        def four() -> None:
+            for _ in range(4):
+                model.training_step(pictures, labels, optimizers)
+
+        return four
+
+    literal = steps(Recipe())
+    compare(
+        "LSC-GAN: frozen Q against the literal form",
+        steps(Recipe(frozen_encoder=True)),
+        literal,
+        "images",
+        4 * len(pictures),
+    )
+    compare(
+        "LSC-GAN: penalties at every 4th step against at each",
+        steps(dataclasses.replace(penalised, penalty_every=4)),
+        steps(penalised),
+        "images",
+        4 * len(pictures),
+    )
 
 
 def training_step() -> None:
@@ -106,4 +143,5 @@ if __name__ == "__main__":
     print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}")
     renderer()
     training_step()
+    gan_step()
     batches()
