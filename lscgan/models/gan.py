@@ -35,10 +35,6 @@ BETAS = (0.5, 0.99)
 """Adam's: with the usual 0.9 for the first, G overshoots what D says (Radford et al. 2016)."""
 
 
-REACHING = 0.25
-"""What D's judgement of images that reach below label 0 counts, beside that of the others."""
-
-
 @dataclass(frozen=True)
 class Recipe:
     """How a GAN is trained. Every default is the literal form; each field is one change to it.
@@ -66,8 +62,8 @@ class Recipe:
             mean, in nats: InfoGAN's bound on the information (Chen et al. 2016, equation 5), read
             by a second head on D's trunk, as InfoGAN's Q is. Ours for LSC-GAN.
         reach: how far below label 0, in label units, the blocks of ``reach_of`` are moved in a
-            further half batch of generated images. They are read like the others and judged too,
-            with a quarter of the weight: D knows no real image there. None is needed. Ours.
+            further half batch of generated images, which counts half; they are judged and read
+            like the others. No real image is needed there. Ours.
         reach_of: the attributes that reach.
         reach_after: steps before that begins: D should first have learnt to read doses.
 
@@ -192,7 +188,7 @@ class GAN(LatentModel):
             half = labels[: len(labels) // 2].clone()  # (B / 2, A)
             half[:, [self.design.names.index(name) for name in recipe.reach_of]] = 0.0
             below = {name: -recipe.reach * torch.rand_like(half[:, 0]) for name in recipe.reach_of}
-            batches.append((REACHING, half, self.design.shift(self.design.sample(half), **below)))
+            batches.append((0.5, half, self.design.shift(self.design.sample(half), **below)))
         return batches
 
     def training_step(
@@ -207,10 +203,10 @@ class GAN(LatentModel):
 
         discriminator = images.new_zeros(())
         for weight, y, z, fakes in batches:
-            loss = weight * self.discriminator_loss(images[: len(y)], fakes, y)
+            loss = self.discriminator_loss(images[: len(y)], fakes, y)
             if self.recipe.dose_weight:
                 loss = loss + self.recipe.dose_weight * self.dose_loss(fakes.detach(), y, z)
-            discriminator = discriminator + loss
+            discriminator = discriminator + weight * loss
         if int(self.steps) % self.recipe.penalty_every == 0:
             discriminator = discriminator + self.penalty(images, batches[0][3], labels)
         optimizers["discriminator"].zero_grad(set_to_none=True)
@@ -221,12 +217,11 @@ class GAN(LatentModel):
         losses: dict[str, Tensor] = {}
         for weight, y, z, fakes in batches:
             terms = self.generator_loss(images[: len(y)], fakes, y)
-            terms = {name: weight * value for name, value in terms.items()}
             if self.recipe.dose_weight:
                 terms["dose"] = self.dose_loss(fakes, y, z)
                 terms["generator"] = terms["generator"] + self.recipe.dose_weight * terms["dose"]
             for name, value in terms.items():
-                losses[name] = losses.get(name, 0.0) + value
+                losses[name] = losses.get(name, 0.0) + weight * value
         optimizers["generator"].zero_grad(set_to_none=True)
         losses["generator"].backward()
         optimizers["generator"].step()
