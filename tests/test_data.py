@@ -50,6 +50,25 @@ def test_select_takes_images_and_labels_together(index: Any, rows: list[int]) ->
     assert (chosen.names, chosen.source) == (("row", "odd"), {"name": "numbered"})
 
 
+def test_shuffled_labels_deal_whole_rows_to_the_same_images() -> None:
+    original = numbered(50)
+    images, labels = original.images.clone(), original.labels.clone()
+    shuffled = original.shuffled_labels(3)
+    assert torch.equal(shuffled.images, images)
+    rows = shuffled.column("row")
+    assert not torch.equal(rows, original.column("row"))
+    assert sorted(rows.tolist()) == list(range(50))  # each row is dealt once
+    assert torch.equal(shuffled.column("odd"), rows % 2)  # and stays whole
+    assert float((rows == torch.arange(50)).float().mean()) < 0.2  # one in 50 stays by chance
+    assert torch.equal(shuffled.labels, original.shuffled_labels(3).labels)
+    assert not torch.equal(shuffled.labels, original.shuffled_labels(4).labels)
+    assert shuffled.names == original.names
+    # The record says so; the original is as it was.
+    assert shuffled.source == {"name": "numbered", "labels_shuffled_with_seed": 3}
+    assert original.source == {"name": "numbered"}
+    assert torch.equal(original.labels, labels)
+
+
 IMAGES, LABELS = torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.zeros(4, 2)
 
 

@@ -18,11 +18,15 @@ from torch import Tensor
 
 from lscgan.data import LabelledImages, faces
 from lscgan.evaluation import (
+    Dose,
     FaceGate,
     FaceJudge,
     Judges,
     MouthJudge,
+    ReversalReport,
     control,
+    edit,
+    edit_report,
     judge_report,
     mean_interval,
     posterior,
@@ -31,7 +35,7 @@ from lscgan.evaluation import (
 )
 from lscgan.evaluation.judge import blur, worn
 from lscgan.latent import LatentDesign
-from lscgan.models import LSCVAE, VAE
+from lscgan.models import LSCGAN, LSCVAE, VAE
 from lscgan.objectives import gaussian_kl
 
 NAMES = ("Smiling", "Eyeglasses", "Bangs")
@@ -284,6 +288,130 @@ def test_gate_shares_are_counted_by_group() -> None:
     assert report.at(1.0).passed[0] == 1.0
 
 
+def test_mean_curvature_by_group_is_the_mean_over_the_groups_rows() -> None:
+    oracle, labels = Oracle(), coins(300)
+    report = measured(oracle, labels)
+    base = labels.clone()
+    base[:, 0] = 0
+    means = oracle.means(oracle.design.sample(base, generator=seeded()))[:, 0].double()
+    rows = {
+        "Eyeglasses=0": [i for i in range(300) if labels[i, 1] == 0],
+        "Eyeglasses=1": [i for i in range(300) if labels[i, 1] == 1],
+        "Bangs=0": [i for i in range(300) if labels[i, 2] == 0],
+        "Bangs=1": [i for i in range(300) if labels[i, 2] == 1],
+        "none": [i for i in range(300) if labels[i, 1] == labels[i, 2] == 0],
+    }
+    for dose in report.doses:
+        curvature = 0.1 + (means + 2 * dose.amount) ** 3 / 16  # (N,)
+        assert set(dose.curvature_by_group) == {"face judge", "mouth judge"}
+        for judge_name, lower in (("face judge", 0.0), ("mouth judge", 0.3)):
+            by_group = dose.curvature_by_group[judge_name]
+            assert set(by_group) == set(rows) == set(dose.passed_by_group)
+            for group, members in rows.items():
+                expected = mean_interval(curvature[members] - lower)
+                assert by_group[group] == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_group_whose_mouths_do_not_turn_is_seen() -> None:
+    """Under glasses this model draws every mouth flat: the mean over all faces hides it."""
+
+    class Stiff(Oracle):
+        def mouth(self, z: Tensor) -> Tensor:
+            return super().mouth(z) * (self.means(z)[:, 1] < 0)
+
+    by_group = measured(Stiff(), coins(200)).at(1.0).curvature_by_group["face judge"]
+    assert by_group["Eyeglasses=1"] == pytest.approx((0.0, 0.0, 0.0), abs=1e-5)
+    assert by_group["Eyeglasses=0"][0] > 0.1
+
+
+# --- Where a response is linear -------------------------------------------------------------------
+
+
+def response(curvature: dict[float, float]) -> ReversalReport:
+    """A report in which one judge read this curvature at each amount; the other twice as much."""
+    certain = (1.0, 1.0, 1.0)
+    doses = tuple(
+        Dose(
+            amount=amount,
+            curvature={"face judge": (c, c - 0.1, c + 0.1), "mouth judge": (2 * c, 2 * c, 2 * c)},
+            frowns={},
+            passed=certain,
+            passed_by_group={},
+            curvature_by_group={},
+            others_right=certain,
+            others_moved=certain,
+        )
+        for amount, c in curvature.items()
+    )
+    return ReversalReport("Smiling", 10, doses)
+
+
+@pytest.mark.parametrize(
+    ("curvature", "tolerance", "expected"),
+    [
+        # A straight line, rising or falling, is linear as far as it was measured.
+        ({-2: -1, -1: -0.5, 0: 0, 1: 0.5, 2: 1}, 0.0, (-2, 2)),
+        ({-2: 1, -1: 0.5, 0: 0, 1: -0.5, 2: -1}, 0.0, (-2, 2)),
+        # It stops where the response saturates: on one side, the other, or both.
+        ({-2: -0.6, -1: -0.5, 0: 0, 1: 0.5, 2: 1}, 0.5, (-1, 2)),
+        ({-2: -1, -1: -0.5, 0: 0, 1: 0.5, 2: 0.6}, 0.5, (-2, 1)),
+        ({-2: -0.2, -1: -0.1, 0: 0, 1: 0.5, 2: 0.6}, 0.5, (0, 1)),
+        # And where it is steeper than it may be.
+        ({-1: -1, 0: 0, 1: 0.5, 2: 1.5}, 0.5, (0, 1)),
+        ({-1: -1, 0: 0, 1: 0.5, 2: 1.5}, 1.0, (-1, 2)),
+        # The first break ends it, whatever lies beyond.
+        ({-3: -1, -2: -0.5, -1: 0, 0: 0, 1: 0.5, 2: 0.5, 3: 1}, 0.5, (0, 1)),
+        # Exactly at the tolerance still counts; slopes are per unit of the amount.
+        ({-1: -0.25, 0: 0, 1: 0.5}, 0.5, (-1, 1)),
+        ({-0.5: -0.125, 0: 0, 1: 0.5, 3: 1.0}, 0.5, (-0.5, 3)),
+        ({-0.5: -0.12, 0: 0, 1: 0.5, 3: 0.98}, 0.5, (0, 1)),
+        # Nothing beyond 0 and 1, or amounts between them.
+        ({0: 0, 1: 0.5}, 0.5, (0, 1)),
+        ({-1: -0.5, 0: 0, 0.5: 0.25, 1: 0.5, 1.5: 0.75}, 0.5, (-1, 1.5)),
+        # A response that is flat everywhere has slope 0, and keeps it.
+        ({-1: 0.1, 0: 0.1, 1: 0.1, 2: 0.1}, 0.5, (-1, 2)),
+        ({-1: 0.0, 0: 0.1, 1: 0.1, 2: 0.1}, 0.5, (0, 2)),
+    ],
+)
+def test_the_linear_range_of_a_response_by_hand(
+    curvature: dict[float, float], tolerance: float, expected: tuple[float, float]
+) -> None:
+    report = response({float(amount): float(c) for amount, c in curvature.items()})
+    assert report.linear_range("face judge", tolerance) == expected
+    assert report.linear_range("mouth judge", tolerance) == expected
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.integers(-4, 12), min_size=0, max_size=4),
+    st.lists(st.integers(-4, 12), min_size=0, max_size=4),
+    st.sampled_from([0.25, 0.5, 0.75]),
+)
+def test_the_linear_range_equals_trying_every_range(
+    below: list[int], above: list[int], tolerance: float
+) -> None:
+    """Half steps of the amount, each growing by so many eighths of the slope's share of 1."""
+    growth = [*below, 4, 4, *above]  # between 0 and 1: 4 eighths each half step, a slope of 1
+    amounts = [0.5 * (i - len(below)) for i in range(len(growth) + 1)]
+    values = [sum(growth[:i]) / 8 for i in range(len(growth) + 1)]
+    report = response(dict(zip(amounts, values, strict=True)))
+    ranges = []
+    for low in [a for a in amounts if a <= 0]:
+        for high in [a for a in amounts if a >= 1]:
+            inside = [i for i in range(len(growth)) if low <= amounts[i] and amounts[i + 1] <= high]
+            if all(1 - tolerance <= growth[i] / 4 <= 1 + tolerance for i in inside):
+                ranges.append((low, high))
+    widest = max(ranges, key=lambda ends: ends[1] - ends[0])
+    assert report.linear_range("face judge", tolerance) == widest
+
+
+@pytest.mark.parametrize("missing", [0.0, 1.0])
+def test_a_linear_range_needs_the_amounts_of_training(missing: float) -> None:
+    curvature = {a: a / 2 for a in (-1.0, 0.0, 1.0, 2.0) if a != missing}
+    with pytest.raises(ValueError, match=f"{missing} was not measured"):
+        response(curvature).linear_range("face judge")
+
+
 def test_groups_of_fewer_than_twenty_faces_are_left_out() -> None:
     labels = torch.zeros(60, 3)
     labels[:19, 1] = 1  # nineteen with glasses
@@ -358,6 +486,145 @@ def test_a_reversal_that_cannot_be_measured_is_refused(changes: Any, sentence: s
 def test_an_amount_that_was_not_measured_is_refused() -> None:
     with pytest.raises(ValueError, match=r"3.0 was not measured: \[-1.0, 0.0, 0.5, 1.0\] were"):
         measured(Oracle(), coins(30)).at(3.0)
+
+
+# --- Editing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [LSCVAE, LSCGAN])
+def test_an_edit_decodes_the_shifted_posterior_means(kind: type[LSCVAE] | type[LSCGAN]) -> None:
+    torch.manual_seed(0)
+    design = LatentDesign.lsc(NAMES, 2, size=8, shift=1.5, coding="signed")
+    model = kind(design, size=8, width=2).eval()
+    images = torch.rand(300, 3, 8, 8, generator=seeded())  # more than are edited at once
+    amounts = torch.linspace(-2, 2, 300)
+    with torch.no_grad():
+        mean, _ = model.encode(images)
+        rebuilt = model.decode(mean)
+        moved = mean.clone()
+        moved[:, 0:2] += -1.0 * 3  # a label unit of the signed coding is twice the shift
+        moved[:, 4:6] += 3 * amounts[:, None]
+        expected = model.decode(moved)
+    edited = edit(model, images, Smiling=-1.0, Bangs=amounts)
+    torch.testing.assert_close(edited, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(edit(model, images), rebuilt, atol=1e-5, rtol=1e-5)
+    assert float((edited - rebuilt).abs().max()) > 0.01
+    assert not edited.requires_grad
+
+
+def test_an_edit_that_cannot_be_made_is_refused() -> None:
+    model = LSCVAE(LatentDesign.lsc(NAMES, 2, size=8), size=8, width=2).eval()
+    with pytest.raises(ValueError, match="has no 'Hat': it has Smiling, Eyeglasses, Bangs"):
+        edit(model, torch.rand(2, 3, 8, 8), Hat=1.0)
+    with pytest.raises(ValueError, match="this model takes images of shape"):
+        edit(model, torch.rand(2, 3, 16, 16), Smiling=1.0)
+
+
+class Editor(Oracle):
+    """An oracle that also sees: it encodes what a coded picture shows, without noise.
+
+    Its mouth curves with the mean m of the Smiling block as m / 4.
+    """
+
+    def mouth(self, z: Tensor) -> Tensor:
+        return self.means(z)[:, 0] / 4
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean = self.design.mean((images[:, 0, 0, :3] > 0.5).float())
+        return mean, torch.zeros_like(mean)
+
+
+FIRST_ROW = (0.0, 0.125, 0.0, 1.0)  # of a coded picture: all that an edit may change
+
+
+def coded_faces(labels: Tensor) -> LabelledImages:
+    """Pictures that are what the editor draws for these labels, but for rounding to bytes."""
+    editor = Editor()
+    pictures = editor.decode(editor.design.mean(labels))
+    return LabelledImages((pictures * 255).round().byte(), labels, NAMES)
+
+
+def test_an_edit_inside_a_region_leaves_the_outside_alone() -> None:
+    labels = coins(60)
+    labels[:, 0] = 1.0
+    report = edit_report(Editor(), judges(), coded_faces(labels), amount=-1.0, region=FIRST_ROW)
+    assert (report.count, report.amount) == (60, -1.0)
+    # From a mean of 1 to one of -1: curvature falls by 2 / 4, as both judges read it.
+    for name in ("face judge", "mouth judge"):
+        assert report.curvature_change[name] == pytest.approx((-0.5,) * 3, abs=1e-5)
+    assert report.others_kept == (1.0, 1.0, 1.0)
+    assert report.change_outside == 0.0
+    # Inside, a smile of 1 went and a curvature moved by 0.5 / 8, of 8 pixels and 3 channels.
+    assert report.change_inside == pytest.approx((1 + 0.5 / 8) / 24, abs=1e-6)
+    assert report.loss_outside == pytest.approx(abs(128 / 255 - 0.5), abs=1e-6)
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_what_an_edit_spoils_is_measured_apart_from_what_encoding_costs() -> None:
+    class Spoiling(Editor):
+        """Draws everything 0.1 too dark, and smiles with a brighter last row and glasses on."""
+
+        def decode(self, z: Tensor) -> Tensor:
+            images = super().decode(z)
+            smiles = self.means(z)[:, 0] > 0
+            images[smiles, :, 7] += 0.2
+            images[smiles, 0, 0, 1] = 1.0
+            images[:, :, 1:] -= 0.1
+            return images
+
+    labels = coins(60)
+    labels[:, 0] = 0.0
+    report = edit_report(Spoiling(), judges(), coded_faces(labels), amount=1.0, region=FIRST_ROW)
+    bare = float((labels[:, 1] == 0).float().mean())
+    assert report.others_kept[0] == pytest.approx(1 - bare / 2)
+    assert report.change_outside == pytest.approx(0.2 / 7, abs=1e-6)  # one of seven rows
+    assert report.loss_outside == pytest.approx(0.1 + 128 / 255 - 0.5, abs=1e-6)
+
+
+def test_the_usual_region_is_the_mouths() -> None:
+    """Rows 4 to 7 and columns 2 to 5 of 8x8: a pixel that changes there is inside."""
+
+    class Spot(Editor):
+        row, column = 0, 0
+
+        def decode(self, z: Tensor) -> Tensor:
+            images = coded(torch.zeros(len(z), 3), torch.zeros(len(z)), torch.ones(len(z)))
+            images[:, 1, self.row, self.column] += self.means(z)[:, 0] / 10
+            return images
+
+    for row, column in ((4, 2), (7, 5), (3, 2), (4, 1), (7, 6)):
+        model = Spot()
+        model.row, model.column = row, column
+        report = edit_report(model, judges(), coded_faces(coins(10)), amount=0.5)
+        inside = row >= 4 and 2 <= column <= 5
+        changes = report.change_inside, report.change_outside
+        expected = (0.1 / (16 * 3), 0.0) if inside else (0.0, 0.1 / (48 * 3))
+        assert changes == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_design_of_one_attribute_has_no_other_to_spoil() -> None:
+    class One(Editor):
+        def __init__(self) -> None:
+            super().__init__()
+            self.design = LatentDesign.lsc(("Smiling",), 2, size=3, coding="signed")
+
+        def means(self, z: Tensor) -> Tensor:
+            return torch.cat([self.design.split(z)["Smiling"].mean(dim=1, keepdim=True)] * 3, dim=1)
+
+        def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+            mean = self.design.mean((images[:, 0, 0, :1] > 0.5).float())
+            return mean, torch.zeros_like(mean)
+
+    report = edit_report(One(), judges(), coded_faces(coins(10)))
+    assert report.others_kept == (1.0, 1.0, 1.0)
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_an_edit_report_by_a_judge_that_cannot_read_is_refused() -> None:
+    with pytest.raises(ValueError, match="this judge does not read Eyeglasses, Bangs"):
+        edit_report(Editor(), judges(("Smiling",)), coded_faces(coins(10)))
+    with pytest.raises(ValueError, match="has no 'Hat'"):
+        edit_report(Editor(), judges(), coded_faces(coins(10)), attribute="Hat")
 
 
 # --- A judge's own report -------------------------------------------------------------------------

@@ -13,10 +13,12 @@ import lscgan
 from lscgan import hub, weights
 from lscgan.evaluation import FaceGate, FaceJudge, MouthJudge
 from lscgan.latent import LatentDesign
-from lscgan.models import LSCVAE, VAE
+from lscgan.models import GAN, LSCGAN, LSCVAE, VAE, ConditionalVAE, Recipe
 from lscgan.training import RunFolder
 
 DESIGN = LatentDesign.lsc(["Smiling"], 2, size=4)
+CONDITIONAL = LatentDesign.conditional(["Smiling"], 1, size=4)
+KINDS = ["conditional-vae", "gan", "gate", "judge", "lsc-gan", "lsc-vae", "mouth", "vae"]
 
 
 def modules() -> dict[str, Any]:
@@ -24,6 +26,9 @@ def modules() -> dict[str, Any]:
     return {
         "lsc-vae": LSCVAE(DESIGN, size=16, width=2),
         "vae": VAE(LatentDesign.lsc((), size=4), size=16, width=2),
+        "conditional-vae": ConditionalVAE(CONDITIONAL, size=16, width=2, upsampling="resize"),
+        "gan": GAN(CONDITIONAL, Recipe(conditional=True), size=16, width=2),
+        "lsc-gan": LSCGAN(DESIGN, Recipe(spectral_norm=True), size=16, width=2),
         "judge": FaceJudge(["Smiling"], width=2),
         "mouth": MouthJudge(components=3),
         "gate": FaceGate(components=4),
@@ -43,10 +48,10 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_available_lists_the_models_by_name(shelf: Path) -> None:
-    assert lscgan.available() == ["gate", "judge", "lsc-vae", "mouth", "vae"]
+    assert lscgan.available() == KINDS
 
 
-@pytest.mark.parametrize("name", ["lsc-vae", "vae", "judge", "mouth", "gate"])
+@pytest.mark.parametrize("name", KINDS)
 def test_a_model_comes_back_by_name_folder_and_file(shelf: Path, name: str) -> None:
     original = modules()[name]
     for where in (name, shelf / name, str(shelf / name), shelf / name / "model.safetensors"):
@@ -61,7 +66,7 @@ def test_a_model_comes_back_by_name_folder_and_file(shelf: Path, name: str) -> N
 def test_an_unknown_name_lists_the_known_ones(shelf: Path) -> None:
     sentence = (
         "there is no model 'lsc-vea': give a run folder, a weights file or one of "
-        "gate, judge, lsc-vae, mouth, vae"
+        "conditional-vae, gan, gate, judge, lsc-gan, lsc-vae, mouth, vae"
     )
     with pytest.raises(ValueError, match=re.escape(sentence)):
         lscgan.load("lsc-vea")

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch import Tensor
 
-from lscgan.latent import GaussianBlock, LatentDesign, Noise
+from lscgan.latent import ConditionBlock, GaussianBlock, LatentDesign, Noise
 
 NAMES = st.from_regex(r"[A-Z][a-z_]{0,6}", fullmatch=True)
 unhurried = settings(deadline=None, max_examples=50)
@@ -319,6 +319,130 @@ def test_a_design_that_was_saved_samples_the_same(case: Case, seed: int) -> None
     )
 
 
+# --- Conditions: labels handed over as they are ---------------------------------------------------
+
+
+@st.composite
+def conditional_cases(draw: st.DrawFn) -> Case:
+    names = draw(st.lists(NAMES, unique=True, min_size=1, max_size=4))
+    repeats, free = draw(st.integers(1, 4)), draw(st.integers(0, 4))
+    shift = draw(st.floats(0.1, 4.0))
+    coding = draw(st.sampled_from(["presence", "signed"]))
+    size = len(names) * repeats + free
+    design = LatentDesign.conditional(names, repeats, size, shift, coding)
+    sizes = [(name, repeats) for name in names] + ([("free", free)] if free else [])
+    return Case(design, sizes, coding, shift)
+
+
+@unhurried
+@given(conditional_cases(), st.integers(0, 4), st.integers(0, 99))
+def test_conditions_are_sampled_as_their_mean_and_the_rest_as_noise(
+    case: Case, count: int, seed: int
+) -> None:
+    labels = some_labels(case, count, seed)
+    design = case.design
+    free = case.sizes[-1][1] if case.sizes[-1][0] == "free" else 0
+    told = design.size - free
+    z = design.sample(labels, generator=seeded(seed))
+    expected = [
+        [case.label_mean(float(labels[row, column])) for column, (name, size) in columns]
+        for row in range(count)
+        for columns in [[c for c in enumerate(case.sizes) for _ in range(c[1][1])][:told]]
+    ]
+    torch.testing.assert_close(
+        z[:, :told], torch.tensor(expected).reshape(count, told), atol=1e-5, rtol=1e-5
+    )
+    assert torch.equal(z[:, :told], design.mean(labels)[:, :told])
+    noise = torch.randn(count, free, generator=seeded(seed))
+    assert torch.equal(z[:, told:], noise)
+
+
+@unhurried
+@given(conditional_cases(), st.integers(0, 3), st.integers(0, 99))
+def test_conditions_have_the_means_of_gaussian_blocks(case: Case, count: int, seed: int) -> None:
+    names = list(case.design.names)
+    repeats = case.sizes[0][1]
+    like = LatentDesign.lsc(names, repeats, case.design.size, case.shift, case.coding)
+    labels = some_labels(case, count, seed)
+    assert torch.equal(case.design.mean(labels), like.mean(labels))
+    assert case.design != like
+
+
+@unhurried
+@given(conditional_cases(), st.floats(-3, 3), st.integers(0, 99))
+def test_a_condition_shifts_like_a_block(case: Case, amount: float, seed: int) -> None:
+    design = case.design
+    z = design.sample(torch.zeros(3, len(design.names)), generator=seeded(seed))
+    name = design.names[seed % len(design.names)]
+    at = design.labels(3, **{name: amount})
+    moved = design.shift(z, **{name: amount})
+    expected = design.sample(at, generator=seeded(seed))
+    torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
+
+
+@unhurried
+@given(conditional_cases(), st.integers(0, 99))
+def test_a_conditional_design_survives_json(case: Case, seed: int) -> None:
+    saved = json.loads(json.dumps(case.design.to_dict(), allow_nan=False))
+    kinds = [part["kind"] for part in saved["parts"]]
+    free = case.sizes[-1][0] == "free"
+    assert kinds == ["condition"] * len(case.design.names) + ["noise"] * free
+    again = LatentDesign.from_dict(saved)
+    assert again == case.design
+    assert all(isinstance(code, ConditionBlock) for code in again.codes)
+    assert torch.equal(
+        again.sample(count=2, generator=seeded(seed)),
+        case.design.sample(count=2, generator=seeded(seed)),
+    )
+
+
+# --- Doses: which label a vector stands for -------------------------------------------------------
+
+
+@unhurried
+@given(st.one_of(lsc_cases(least=1), conditional_cases()), st.integers(0, 4), st.integers(0, 99))
+def test_the_doses_of_a_prior_mean_are_its_labels(case: Case, count: int, seed: int) -> None:
+    labels = some_labels(case, count, seed)
+    doses = case.design.doses(case.design.mean(labels))
+    torch.testing.assert_close(doses, labels, atol=1e-4, rtol=1e-4)
+
+
+@unhurried
+@given(lsc_cases(least=1), st.floats(-3, 3), st.integers(0, 99))
+def test_a_shift_moves_one_dose_by_its_amount(case: Case, amount: float, seed: int) -> None:
+    design = case.design
+    z = torch.randn(3, design.size, generator=seeded(seed))
+    column = seed % len(design.names)
+    moved = design.doses(design.shift(z, **{design.names[column]: amount})) - design.doses(z)
+    expected = torch.zeros(3, len(design.names))
+    expected[:, column] = amount
+    torch.testing.assert_close(moved, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("coding", ["presence", "signed"])
+def test_doses_scatter_around_the_label_by_their_spread(coding: str) -> None:
+    count = 20_000
+    design = LatentDesign.lsc(["A", "B"], 5, size=12, shift=0.75, coding=coding)
+    z = design.sample(torch.tensor([1.0, 0.25]), count=count, generator=seeded())
+    doses = design.doses(z).double()
+    spread = design.dose_spread().double()
+    step = 1.5 if coding == "signed" else 0.75
+    assert spread.tolist() == pytest.approx([1 / (step * math.sqrt(5))] * 2)
+    error = spread / math.sqrt(count)
+    assert bool(((doses.mean(dim=0) - torch.tensor([1.0, 0.25])).abs() < 5 * error).all())
+    assert bool(((doses.std(dim=0) - spread).abs() < 5 * error).all())
+
+
+def test_labels_of_conditions_not_given_are_fair_coins() -> None:
+    design = LatentDesign.conditional(["A", "B"], 1, size=2)
+    z = design.sample(count=4_000, generator=seeded())
+    assert set(z.unique().tolist()) == {0.0, 1.0}
+    for a in (0, 1):
+        for b in (0, 1):
+            share = float((z == torch.tensor([a, b])).all(dim=1).float().mean())
+            assert abs(share - 0.25) < 5 * math.sqrt(0.25 * 0.75 / 4_000)
+
+
 # --- Refusals -------------------------------------------------------------------------------------
 
 LSC = LatentDesign.lsc(["Smiling", "Bangs"], 2, size=5)
@@ -355,6 +479,20 @@ def test_a_wrong_lsc_design_is_refused(arguments: dict[str, Any], sentence: str)
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        ({"attributes": ["A", "A"]}, "'A' is named twice"),
+        ({"repeats": 3, "size": 5}, "2 attributes of 3 dimensions need 6, but size is 5"),
+        ({"shift": -1.0}, "shift is a finite number above 0"),
+        ({"coding": "centred"}, "coding is 'presence' or 'signed', not 'centred'"),
+    ],
+)
+def test_a_wrong_conditional_design_is_refused(arguments: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        LatentDesign.conditional(**{"attributes": ["A", "B"], **arguments})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
         ({"categorical": (1,)}, "a categorical code has at least 2 classes, not 1"),
         ({"categorical": (2.5,)}, "a categorical code has at least 2 classes, not 2.5"),
         ({"continuous": -1}, "continuous is a whole number of at least 0, not -1"),
@@ -386,6 +524,8 @@ def test_a_wrong_infogan_design_is_refused(arguments: dict[str, Any], sentence: 
         (lambda: LSC.shift(torch.zeros(3, 5), Bangs=torch.ones(3, 1)), "shape (3, 1)"),
         (lambda: GAN.shift(torch.zeros(1, 6), categorical_1=1), "has classes, not amounts"),
         (lambda: LSC.split(torch.zeros(2, 6)), "z has shape (B, 5), not (2, 6)"),
+        (lambda: LSC.doses(torch.zeros(2, 6)), "z has shape (B, 5), not (2, 6)"),
+        (lambda: GAN.doses(torch.zeros(2, 6)), "'categorical_1' has no dose"),
         (lambda: LSC.mean(torch.zeros(2, 3)), "labels have shape (B, 2)"),
         (lambda: LSC.mean(torch.zeros(2, 2, 2)), "these have (2, 2, 2)"),
         (lambda: LSC.mean(torch.tensor([[NAN, 0.0]])), "a label is not a finite number"),

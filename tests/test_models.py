@@ -1,4 +1,4 @@
-"""The VAE and the LSC-VAE: their losses by hand, what moves and what does not."""
+"""The VAE, the LSC-VAE and what they are compared with: losses by hand, and what moves what."""
 
 from __future__ import annotations
 
@@ -7,16 +7,22 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.distributions import Independent, Normal, kl_divergence
 
+from lscgan.data import LabelledImages
+from lscgan.evaluation import control
 from lscgan.latent import LatentDesign
-from lscgan.models import LSCVAE, VAE
+from lscgan.models import LSCVAE, VAE, Arithmetic, ConditionalVAE
 from lscgan.models.vae import GRADIENT_NORM
 
 DESIGN = LatentDesign.lsc(["Smiling", "Bangs"], 3, size=8)
+CONDITIONAL = LatentDesign.conditional(["Smiling", "Bangs"], 2, size=12, shift=1.5, coding="signed")
 SIGNED = LatentDesign.lsc(["Smiling", "Bangs"], 3, size=8, shift=1.5, coding="signed")
 
 
@@ -147,6 +153,157 @@ def test_a_step_is_clipped() -> None:
     assert math.sqrt(squares) == pytest.approx(GRADIENT_NORM, rel=1e-3)
 
 
+# --- The conditional VAE --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("beta", [0.0, 1.0, 4.0])
+@pytest.mark.parametrize("sigma", [0.5**0.5, 0.2])
+def test_a_conditional_vaes_losses_by_hand(noise: Tensor, sigma: float, beta: float) -> None:
+    """-E[log p(x|y, z)] + beta KL[q(z|x) || N(0, I)]: the decoder is told y, the encoder is not."""
+    model = small(ConditionalVAE, CONDITIONAL, sigma=sigma, beta=beta).eval()
+    images, labels = batch()
+    losses = model.losses(images, labels)
+    mean, log_variance = model.encode(images)
+    assert mean.shape == log_variance.shape == (6, 8)  # the noise alone
+    z = torch.zeros(6, 12)
+    for row in range(6):
+        for column in range(2):
+            z[row, 2 * column : 2 * column + 2] = 1.5 if labels[row, column] == 1 else -1.5
+    z[:, 4:] = mean + log_variance.exp().sqrt() * noise
+    likelihood = Independent(Normal(model.decode(z), sigma), 3).log_prob(images)  # (B,)
+    posterior = Normal(mean, log_variance.exp().sqrt())
+    kl = kl_divergence(posterior, Normal(torch.zeros(6, 8), 1.0)).sum(dim=1)  # (B,)
+    torch.testing.assert_close(losses["reconstruction"], -likelihood.mean())
+    torch.testing.assert_close(losses["kl"], kl.mean())
+    torch.testing.assert_close(losses["loss"], -likelihood.mean() + beta * kl.mean())
+
+
+def test_labels_reach_a_conditional_vaes_decoder_and_not_its_kl(noise: Tensor) -> None:
+    model = small(ConditionalVAE, CONDITIONAL).eval()
+    images, labels = batch()
+    as_is, turned = model.losses(images, labels), model.losses(images, 1 - labels)
+    assert torch.equal(as_is["kl"], turned["kl"])
+    assert not torch.equal(as_is["reconstruction"], turned["reconstruction"])
+
+
+def test_a_conditional_vae_samples_from_labels_and_noise() -> None:
+    model = small(ConditionalVAE, CONDITIONAL).eval()
+    free = torch.randn(1, 8, generator=torch.Generator().manual_seed(3))
+    z = torch.cat([torch.tensor([[1.5, 1.5, -1.5, -1.5]]), free], dim=1)
+    drawn = model.sample(torch.tensor([[1.0, 0.0]]), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(drawn, model.decode(z))
+
+
+def test_gradients_reach_all_of_a_conditional_vae() -> None:
+    model = small(ConditionalVAE, CONDITIONAL)
+    model.losses(*batch())["loss"].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().max()) > 0, name
+
+
+@pytest.mark.parametrize(
+    "design",
+    [
+        DESIGN,
+        LatentDesign.infogan((3,), 1, 4),
+        LatentDesign.conditional(["Smiling", "Bangs"], 4, size=8),  # no noise is left
+    ],
+)
+def test_a_conditional_vae_of_another_design_is_refused(design: LatentDesign) -> None:
+    with pytest.raises(ValueError, match=re.escape("is one of LatentDesign.conditional(...)")):
+        small(ConditionalVAE, design)
+
+
+# --- Attribute vectors ----------------------------------------------------------------------------
+
+
+class Linear(VAE):
+    """A "VAE" of 1x1 pictures that sees and draws along straight lines: z = x W, x = z."""
+
+    def __init__(self) -> None:
+        super().__init__(LatentDesign.lsc((), size=3), size=8, width=1)
+        self.lines = torch.tensor([[1.0, 0.5, 0.0], [0.0, 2.0, 1.0], [-1.0, 0.0, 1.0]])
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        mean = images.flatten(1) @ self.lines
+        return mean, torch.zeros_like(mean)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z.view(len(z), 3, 1, 1)
+
+
+STEPS = torch.tensor([[20, 10, 0], [0, 30, -40]])
+"""By how much each of two labels moves a pixel's three bytes from 100."""
+
+
+def coloured(labels: Tensor, noise: Tensor | int = 0) -> LabelledImages:
+    images = (100 + labels.long() @ STEPS + noise).to(torch.uint8)[:, :, None, None]
+    return LabelledImages(images, labels, ("Smiling", "Bangs"))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1_000), st.integers(1, 20), st.floats(-2, 2), st.floats(-2, 2))
+def test_attribute_vectors_are_exact_where_the_world_is_linear(
+    seed: int, more: int, smiling: float, bangs: float
+) -> None:
+    vae = Linear()
+    chance = torch.Generator().manual_seed(seed)
+    rows = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0]])  # enough to tell the two apart
+    labels = torch.cat([rows, torch.randint(2, (more, 2), generator=chance).float()])
+    model = Arithmetic(vae, coloured(labels))
+    vectors = STEPS.float() / 255 @ vae.lines
+    constant = torch.full((3,), 100 / 255) @ vae.lines
+    torch.testing.assert_close(model.vectors, torch.cat([vectors, constant[None]]))
+    assert model.design == LatentDesign.conditional(("Smiling", "Bangs"), 1, size=5)
+    noise = torch.randn(2, 3, generator=chance)
+    z = torch.cat([torch.tensor([[smiling, bangs]]).expand(2, 2), noise], dim=1)
+    expected = noise + constant + smiling * vectors[0] + bangs * vectors[1]
+    torch.testing.assert_close(model.decode(z)[:, :, 0, 0], expected)
+
+
+def test_attribute_vectors_hold_the_other_labels_fixed() -> None:
+    """Where nearly all who smile have bangs, a difference of means takes one for the other."""
+    labels = torch.tensor([[0.0, 0.0]] * 40 + [[1.0, 1.0]] * 40 + [[1.0, 0.0]] * 2 + [[0.0, 1.0]])
+    chance = torch.Generator().manual_seed(0)
+    noise = torch.randint(-20, 21, (83, 3), generator=chance)
+    vae, data = Linear(), coloured(labels, noise)
+    model = Arithmetic(vae, data)
+    means = vae.encode(data.float())[0]
+    # Many more than are encoded at once, to the same answer:
+    many = LabelledImages(data.images.repeat(4, 1, 1, 1), labels.repeat(4, 1), data.names)
+    torch.testing.assert_close(Arithmetic(vae, many).vectors, model.vectors, atol=1e-4, rtol=1e-4)
+    inputs = np.concatenate([labels.double().numpy(), np.ones((83, 1))], axis=1)
+    solution, *_ = np.linalg.lstsq(inputs, means.double().numpy(), rcond=None)
+    assert np.abs(model.vectors.double().numpy() - solution).max() < 1e-4
+    smiling = labels[:, 0] == 1
+    naive = means[smiling].mean(dim=0) - means[~smiling].mean(dim=0)
+    exact = STEPS[0] / 255 @ vae.lines
+    assert float((model.vectors[0] - exact).norm()) < 0.5 * float((naive - exact).norm())
+
+
+def test_arithmetic_is_asked_like_any_other_model() -> None:
+    """A judge that sees the blue of bangs and the red of smiles finds both where asked for."""
+
+    class Colours:
+        names = ("Bangs", "Smiling")
+
+        def attributes(self, images: Tensor) -> Tensor:
+            seen = torch.linalg.solve(vae.lines.T, images[:, :, 0, 0].T - model.vectors[2, :, None])
+            told = torch.linalg.lstsq(STEPS.float().T / 255, seen).solution.T  # (B, 2)
+            return told.flip(1)
+
+    vae = Linear()
+    labels = torch.randint(2, (40, 2), generator=torch.Generator().manual_seed(1)).float()
+    model = Arithmetic(vae, coloured(labels))
+    still = model.decode
+    model.decode = lambda z: still(z * torch.tensor([1, 1, 0, 0, 0]))  # type: ignore[method-assign]
+    report = control(model, Colours(), labels)  # type: ignore[arg-type]
+    assert report.mean == 1.0
+    turned = control(model, Colours(), 1 - labels)  # type: ignore[arg-type]
+    assert turned.mean == 1.0
+
+
 # --- Using them -----------------------------------------------------------------------------------
 
 
@@ -207,14 +364,26 @@ def test_wrong_labels_are_refused() -> None:
 # --- Saving them ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [VAE, LSCVAE])
-def test_a_configuration_builds_the_same_architecture(kind: type[VAE]) -> None:
-    model = small(kind, SIGNED, channels=1, width=3, sigma=0.3, beta=2.0)
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize(
+    ("kind", "design"), [(VAE, SIGNED), (LSCVAE, SIGNED), (ConditionalVAE, CONDITIONAL)]
+)
+def test_a_configuration_builds_the_same_architecture(
+    kind: type[VAE], design: LatentDesign, upsampling: str
+) -> None:
+    model = small(kind, design, channels=1, width=3, sigma=0.3, beta=2.0, upsampling=upsampling)
     config = json.loads(json.dumps(model.config(), allow_nan=False))
     again = kind.from_config(config)
     assert type(again) is kind
     assert again.config() == model.config()
-    assert (again.design, again.sigma, again.beta) == (SIGNED, 0.3, 2.0)
+    assert (again.design, again.sigma, again.beta) == (design, 0.3, 2.0)
+    assert again.upsampling == upsampling
     again.load_state_dict(model.state_dict())
-    z = torch.randn(2, 8)
+    z = torch.randn(2, design.size)
     assert torch.equal(again.eval().decode(z), model.eval().decode(z))
+
+
+def test_a_configuration_from_before_there_was_a_choice_of_upsampling() -> None:
+    config = small().config()
+    del config["upsampling"]
+    assert LSCVAE.from_config(config).upsampling == "transposed"

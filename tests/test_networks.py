@@ -6,8 +6,9 @@ import re
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from lscgan.networks import Decoder, Encoder, stage_widths
+from lscgan.networks import BASE, Decoder, Discriminator, Encoder, stage_widths
 
 SIZES = (8, 16, 32, 64, 128)
 
@@ -20,9 +21,13 @@ def test_encoder_and_decoder_mirror_each_other(size: int, channels: int) -> None
     mean, log_variance = Encoder(5, size, channels, width=2)(images)
     assert mean.shape == log_variance.shape == (2, 5)
     assert mean.dtype == log_variance.dtype == torch.float32
-    decoded = Decoder(5, size, channels, width=2)(mean)
-    assert decoded.shape == images.shape
-    assert decoded.dtype == torch.float32
+    for upsampling in ("transposed", "resize"):
+        decoded = Decoder(5, size, channels, width=2, upsampling=upsampling)(mean)
+        assert decoded.shape == images.shape
+        assert decoded.dtype == torch.float32
+    scores = Discriminator(size, channels, width=2)(images)
+    assert scores.shape == (2,)
+    assert scores.dtype == torch.float32
 
 
 def test_widths_double_twice_and_then_stay() -> None:
@@ -31,9 +36,10 @@ def test_widths_double_twice_and_then_stay() -> None:
     assert stage_widths(128, 2) == [2, 4, 8, 8, 8]
 
 
-def test_decoded_pixels_stay_between_0_and_1_for_any_vector() -> None:
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+def test_decoded_pixels_stay_between_0_and_1_for_any_vector(upsampling: str) -> None:
     torch.manual_seed(0)
-    decoder = Decoder(5, 16, 3, width=2).eval()
+    decoder = Decoder(5, 16, 3, width=2, upsampling=upsampling).eval()
     decoded = decoder(1e4 * torch.randn(8, 5)).detach()
     assert float(decoded.min()) >= 0
     assert float(decoded.max()) <= 1
@@ -59,9 +65,11 @@ def test_in_eval_mode_a_picture_does_not_depend_on_its_neighbours() -> None:
     torch.testing.assert_close(decoder(z)[:1], decoder(z[:1]))
 
 
-def test_every_weight_learns() -> None:
+@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+def test_every_weight_learns(upsampling: str) -> None:
     torch.manual_seed(0)
-    encoder, decoder = Encoder(5, 16, 3, width=2), Decoder(5, 16, 3, width=2)
+    encoder = Encoder(5, 16, 3, width=2)
+    decoder = Decoder(5, 16, 3, width=2, upsampling=upsampling)
     mean, log_variance = encoder(torch.rand(4, 3, 16, 16))
     (decoder(mean).square().sum() + log_variance.square().sum()).backward()
     for module in (encoder, decoder):
@@ -70,12 +78,138 @@ def test_every_weight_learns() -> None:
             assert float(parameter.grad.abs().max()) > 0, name
 
 
+# --- Two ways to double a picture -----------------------------------------------------------------
+
+
+def flat_feature_maps(upsampling: str) -> Tensor:
+    """The middle of a picture whose 4x4 feature maps are flat: what doubling adds by itself."""
+    torch.manual_seed(0)
+    decoder = Decoder(3, 32, 3, width=4, upsampling=upsampling).eval()
+    with torch.no_grad():
+        weight = decoder.start.weight.view(-1, BASE, BASE, 3)
+        weight.copy_(weight[:, :1, :1].clone().expand_as(weight))
+        # The rim spreads by one pixel a convolution and doubles: 1, 3, 7 of 32.
+        return decoder(torch.randn(1, 3))[0, :, 8:-8, 8:-8]
+
+
+def test_resizing_leaves_no_checkerboard_and_transposing_does() -> None:
+    smooth, patterned = flat_feature_maps("resize"), flat_feature_maps("transposed")
+    torch.testing.assert_close(smooth, smooth[:, :1, :1].expand_as(smooth))
+    assert float(patterned.std(dim=(1, 2)).max()) > 1e-3
+
+
+def test_resizing_repeats_pixels_and_then_convolves() -> None:
+    decoder = Decoder(3, 8, 3, width=4, upsampling="resize").eval()
+    z = torch.randn(2, 3)
+    maps = decoder.start(z).view(2, -1, BASE, BASE)
+    normalise, activate, _, convolve = decoder.stages
+    assert isinstance(convolve, nn.Conv2d)
+    repeated = activate(normalise(maps)).repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    expected = torch.sigmoid(
+        nn.functional.conv2d(repeated, convolve.weight, convolve.bias, padding=1)
+    )
+    torch.testing.assert_close(decoder(z), expected)
+
+
+@pytest.mark.parametrize("upsampling", ["", "nearest", "Resize", None])
+def test_another_way_to_double_is_refused(upsampling: str) -> None:
+    sentence = f"upsampling is 'transposed' or 'resize', not {upsampling!r}"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        Decoder(5, 16, 3, upsampling=upsampling)
+
+
+# --- The discriminator ----------------------------------------------------------------------------
+
+
+def test_a_score_does_not_depend_on_the_batch_even_while_training() -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(16, 3, width=2)
+    images = torch.rand(4, 3, 16, 16)
+    alone = torch.cat([discriminator(image[None]) for image in images])
+    torch.testing.assert_close(discriminator(images), alone)
+    assert len(set(alone.tolist())) == 4
+
+
+def test_a_score_is_the_heads_and_the_projection_of_the_labels_onto_the_features() -> None:
+    """Miyato & Koyama 2018, equation 3, with labels coded as -1 and 1."""
+    torch.manual_seed(0)
+    discriminator = Discriminator(16, 3, width=2, conditions=3)
+    images, labels = torch.rand(4, 3, 16, 16), torch.randint(2, (4, 3)).float()
+    assert discriminator.projection is not None
+    features = discriminator.stages(2 * images - 1).flatten(1)  # (4, 64)
+    assert features.shape == (4, 4 * 4 * 4)
+    unconditional = features @ discriminator.head.weight[0] + discriminator.head.bias
+    torch.testing.assert_close(discriminator(images), unconditional)
+    embedding = torch.zeros(4, 64)
+    for row in range(4):
+        for column in range(3):
+            sign = 1 if labels[row, column] == 1 else -1
+            embedding[row] += sign * discriminator.projection.weight[:, column]
+    expected = unconditional + (embedding * features).sum(dim=1) / 8  # the root of 64 features
+    torch.testing.assert_close(discriminator(images, labels), expected)
+    assert not torch.equal(discriminator(images, labels), discriminator(images, 1 - labels))
+
+
+def test_a_discriminator_that_is_not_conditional_does_not_see_labels() -> None:
+    discriminator = Discriminator(16, 3, width=2)
+    images = torch.rand(4, 3, 16, 16)
+    assert discriminator.projection is None
+    for labels in (torch.zeros(4, 3), torch.ones(4, 3)):
+        assert torch.equal(discriminator(images, labels), discriminator(images))
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_every_weight_of_a_discriminator_learns_and_sees_every_pixel(spectral_norm: bool) -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(16, 3, width=2, conditions=2, spectral_norm=spectral_norm)
+    images = torch.rand(4, 3, 16, 16, requires_grad=True)
+    discriminator(images, torch.randint(2, (4, 2)).float()).square().sum().backward()
+    for name, parameter in discriminator.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().max()) > 0, name
+    assert images.grad is not None
+    assert bool((images.grad != 0).all())
+
+
+@pytest.mark.parametrize("spectral_norm", [False, True])
+def test_doses_are_read_from_the_scores_features_by_a_head_of_their_own(
+    spectral_norm: bool,
+) -> None:
+    torch.manual_seed(0)
+    discriminator = Discriminator(16, 3, width=2, doses=3, spectral_norm=spectral_norm).eval()
+    images = torch.rand(4, 3, 16, 16)
+    reader = discriminator.reader
+    assert isinstance(reader, nn.Linear)
+    assert torch.equal(discriminator.read(images), torch.zeros(4, 3))  # it starts without a guess
+    with torch.no_grad():
+        reader.weight.normal_()
+        reader.bias.normal_()
+    features = discriminator.stages(2 * images - 1).flatten(1)
+    expected = features @ reader.weight.T + reader.bias
+    torch.testing.assert_close(discriminator.read(images), expected)
+    scores = features @ discriminator.head.weight[0] + discriminator.head.bias
+    torch.testing.assert_close(discriminator(images), scores)
+
+
+def test_a_discriminator_without_doses_reads_none() -> None:
+    with pytest.raises(ValueError, match=re.escape("reads no doses: build it with doses=...")):
+        Discriminator(16, 3, width=2).read(torch.rand(2, 3, 16, 16))
+
+
+def test_a_discriminator_in_reduced_precision_ends_in_float32() -> None:
+    discriminator = Discriminator(16, 3, width=2, conditions=2)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert discriminator(torch.rand(2, 3, 16, 16), torch.ones(2, 2)).dtype == torch.float32
+
+
 @pytest.mark.parametrize("size", [-8, 0, 4, 12, 60, 65])
 def test_sizes_that_cannot_be_halved_down_to_4_are_refused(size: int) -> None:
     sentence = f"images are square, 8, 16, 32, 64, ... pixels wide, not {size}"
     for network in (Encoder, Decoder):
         with pytest.raises(ValueError, match=re.escape(sentence)):
             network(5, size)
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        Discriminator(size)
 
 
 def test_a_network_without_channels_is_refused() -> None:

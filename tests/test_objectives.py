@@ -19,6 +19,11 @@ from lscgan.objectives import (
     gaussian_kl,
     gaussian_kl_per_dimension,
     gaussian_nll,
+    gradient_penalty,
+    least_squares_discriminator,
+    least_squares_generator,
+    relativistic_discriminator,
+    relativistic_generator,
     squared_error,
 )
 
@@ -201,6 +206,124 @@ def test_the_mean_over_pixels_equals_a_kl_weighed_by_their_number() -> None:
             loss = squared_error(decoded, images).mean() + pixels * kl
         gradients.append(torch.autograd.grad(loss, mean)[0])
     torch.testing.assert_close(pixels * gradients[0], gradients[1])
+
+
+# --- Adversarial losses ---------------------------------------------------------------------------
+
+ADVERSARIAL = (
+    least_squares_discriminator,
+    least_squares_generator,
+    relativistic_discriminator,
+    relativistic_generator,
+)
+SCORES = st.lists(
+    st.tuples(st.floats(-50, 50, width=32), st.floats(-50, 50, width=32)), min_size=1, max_size=6
+)
+
+
+@unhurried
+@given(SCORES)
+def test_least_squares_equals_a_loop(scores: list[tuple[float, float]]) -> None:
+    real, fake = torch.tensor(scores).double().unbind(dim=1)
+    of_d = [(r - 1) ** 2 + f**2 for r, f in scores]
+    of_g = [(f - 1) ** 2 for _, f in scores]
+    assert least_squares_discriminator(real, fake).tolist() == pytest.approx(of_d)
+    assert least_squares_generator(real, fake).tolist() == pytest.approx(of_g)
+
+
+def test_least_squares_is_the_mean_of_squares_and_not_the_square_of_a_mean() -> None:
+    """Scores 0 and 2 miss the label 1 by 1 each; their mean misses it by nothing."""
+    scores, ones = torch.tensor([0.0, 2.0]), torch.ones(2)
+    assert least_squares_generator(ones, scores).tolist() == [1.0, 1.0]
+    assert least_squares_discriminator(scores, torch.zeros(2)).tolist() == [1.0, 1.0]
+    # Scores -1 and 1 of fakes, whose mean is the label 0.
+    assert least_squares_discriminator(ones, scores - 1).tolist() == [1.0, 1.0]
+
+
+@unhurried
+@given(SCORES)
+def test_relativistic_losses_equal_binary_cross_entropy_of_the_difference(
+    scores: list[tuple[float, float]],
+) -> None:
+    real, fake = torch.tensor(scores).double().unbind(dim=1)
+    ones = torch.ones_like(real)
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits
+    torch.testing.assert_close(
+        relativistic_discriminator(real, fake), entropy(real - fake, ones, reduction="none")
+    )
+    torch.testing.assert_close(
+        relativistic_generator(real, fake), entropy(fake - real, ones, reduction="none")
+    )
+
+
+def test_relativistic_losses_at_a_tie_are_log_2_and_never_overflow() -> None:
+    tie = torch.tensor([3.0])
+    assert float(relativistic_discriminator(tie, tie)) == pytest.approx(math.log(2))
+    assert float(relativistic_generator(tie, tie)) == pytest.approx(math.log(2))
+    far = torch.tensor([1e4])
+    assert float(relativistic_discriminator(-far, far)) == pytest.approx(2e4)
+    assert float(relativistic_discriminator(far, -far)) == 0.0
+    assert float(relativistic_generator(far, -far)) == pytest.approx(2e4)
+
+
+@pytest.mark.parametrize("loss", ADVERSARIAL)
+def test_adversarial_losses_have_right_gradients(loss: Callable[..., Tensor]) -> None:
+    real, fake = torch.randn(2, 5, generator=seeded(6)).double().unbind()
+    assert torch.autograd.gradcheck(loss, [real.requires_grad_(), fake.requires_grad_()])
+
+
+@pytest.mark.parametrize("loss", ADVERSARIAL)
+@pytest.mark.parametrize(("real", "fake"), [((2,), (3,)), ((2, 1), (2, 1)), ((2,), (2, 1))])
+def test_scores_that_are_not_one_a_picture_are_refused(
+    loss: Callable[..., Tensor], real: tuple[int, ...], fake: tuple[int, ...]
+) -> None:
+    """(2,) against (2, 1) would broadcast to every pair: a loss of another game."""
+    with pytest.raises(ValueError, match="scores of real and generated images are") as refusal:
+        loss(torch.zeros(real), torch.zeros(fake))
+    assert str(tuple(real)) in str(refusal.value)
+    assert str(tuple(fake)) in str(refusal.value)
+
+
+def test_the_penalty_of_a_linear_discriminator_is_its_weights_squared_length() -> None:
+    weight = torch.randn(3, 4, 5, generator=seeded(7)).double()
+    images = pictures(5)[1].requires_grad_()
+    scores = (images * weight).sum(dim=(1, 2, 3)) + 3
+    expected = float(weight.square().sum())
+    assert gradient_penalty(scores, images).tolist() == pytest.approx([expected] * 2)
+
+
+@unhurried
+@given(st.integers(0, 10_000))
+def test_the_penalty_equals_finite_differences(seed: int) -> None:
+    chance = seeded(seed)
+    first = torch.randn(6, 60, generator=chance).double()
+    last = torch.randn(6, generator=chance).double()
+    images = torch.rand(2, 3, 4, 5, generator=chance).double()
+
+    def score(pictures: Tensor) -> Tensor:
+        return torch.tanh(pictures.flatten(1) @ first.T / 4) @ last
+
+    step = 1e-5
+    expected = []
+    for image in images:
+        moves = step * torch.eye(60).double().view(60, 3, 4, 5)
+        slopes = (score(image + moves) - score(image - moves)) / (2 * step)
+        expected.append(float(slopes.square().sum()))
+    images.requires_grad_()
+    found = gradient_penalty(score(images), images)
+    assert found.tolist() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_penalty_is_differentiable_in_the_weights() -> None:
+    """D(x) = a |x|^2 / 2 has the gradient a x and the penalty a^2 |x|^2, of slope 2 a |x|^2."""
+    a = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+    images = pictures(6)[1]
+    squares = images.square().sum(dim=(1, 2, 3))
+    images.requires_grad_()
+    penalty = gradient_penalty(a * images.square().sum(dim=(1, 2, 3)) / 2, images)
+    torch.testing.assert_close(penalty.detach(), 1.5**2 * squares)
+    (slope,) = torch.autograd.grad(penalty.sum(), a)
+    torch.testing.assert_close(slope, 2 * 1.5 * squares.sum())
 
 
 # --- Refusals -------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import math
 import os
@@ -27,7 +28,7 @@ from lscgan import data as datasets
 from lscgan import weights
 from lscgan.data import LabelledImages
 from lscgan.latent import LatentDesign
-from lscgan.models import LSCVAE, VAE
+from lscgan.models import LSCGAN, LSCVAE, VAE, Recipe
 from lscgan.training import (
     NotFiniteError,
     RunFolder,
@@ -202,6 +203,113 @@ def test_averaged_weights_equal_a_loop_by_hand(tmp_path: Path) -> None:
     assert not same(toy.snapshots[-1], kept)
 
 
+# --- Watching a run -------------------------------------------------------------------------------
+
+
+def watcher(seen: list[dict[str, Any]]) -> Callable[[nn.Module], dict[str, float]]:
+    """Notes the weights it is given, spends chance, and returns a number a call."""
+
+    def watch(module: nn.Module) -> dict[str, float]:
+        modes = {m.training for m in module.modules()}
+        weights_now = {n: t.clone() for n, t in module.state_dict().items()}
+        seen.append({"training": modes, "weights": weights_now})
+        torch.manual_seed(99)
+        torch.rand(3)
+        return {"size": float(len(seen)), "chance": 0.5}
+
+    return watch
+
+
+@pytest.mark.parametrize("ema_half_life", [0, 40])
+def test_a_watched_run_measures_at_the_start_and_at_every_line(
+    tmp_path: Path, ema_half_life: int
+) -> None:
+    seen: list[dict[str, Any]] = []
+    toy = Toy()
+    first = {n: t.clone() for n, t in toy.state_dict().items()}
+    chosen = settings(ema_half_life=ema_half_life)
+    run = train(toy, numbered(), chosen, tmp_path, watch=watcher(seen))
+    lines = run.metrics()
+    assert [line["images"] for line in lines] == [0, 80, 160, 240, 320]
+    assert [line["size"] for line in lines] == [1, 2, 3, 4, 5]
+    assert lines[0] == {"size": 1.0, "chance": 0.5, "images": 0, "seconds": 0.0}
+    assert all({"loss", "twice", "size", "chance"} <= line.keys() for line in lines[1:])
+    assert run.summary["last"] == lines[-1]
+    # In eval mode, with the weights to use: at first the initial ones, at last the run's result.
+    assert all(call["training"] == {False} for call in seen)
+    assert same(seen[0]["weights"], first)
+    assert same(seen[-1]["weights"], weights.read(run.weights).tensors)
+    raw = [toy.snapshots[9], toy.snapshots[19], toy.snapshots[29], toy.snapshots[39]]
+    assert all(
+        same(call["weights"], snapshot) == (ema_half_life == 0)
+        for call, snapshot in zip(seen[1:], raw, strict=True)
+    )
+    if ema_half_life:
+        keep = 0.5 ** (8 / 40)
+        average = toy.snapshots[0]["first.weight"].double()
+        for snapshot in toy.snapshots[1:10]:
+            average = keep * average + (1 - keep) * snapshot["first.weight"].double()
+        found = seen[1]["weights"]["first.weight"].double()
+        torch.testing.assert_close(found, average, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("ema_half_life", [0, 40])
+def test_watching_does_not_change_the_course_of_a_run(tmp_path: Path, ema_half_life: int) -> None:
+    chosen = settings(ema_half_life=ema_half_life)
+    watched, alone = Toy(), Toy()
+    runs = [
+        train(watched, numbered(), chosen, tmp_path / "watched", watch=watcher([])),
+        train(alone, numbered(), chosen, tmp_path / "alone"),
+    ]
+    for one, other in zip(watched.snapshots, alone.snapshots, strict=True):
+        assert same(one, other)
+    assert same(load_file(runs[0].weights), load_file(runs[1].weights))
+    lines = [without_seconds(run.metrics()) for run in runs]
+    assert [line["loss"] for line in lines[0][1:]] == [line["loss"] for line in lines[1]]
+    assert len(lines[0]) == len(lines[1]) + 1  # the line at the start
+
+
+def test_watching_a_gan_with_a_frozen_encoder_does_not_change_its_course(tmp_path: Path) -> None:
+    """A frozen encoder is still in eval mode after being watched, and the rest trains on."""
+    data = datasets.load("faces", count=64, size=16, names=NAMES)
+    recipe = Recipe(frozen_encoder=True, spectral_norm=True, r1=0.5, penalty_every=3)
+
+    def watch(module: nn.Module) -> dict[str, float]:
+        assert isinstance(module, LSCGAN)
+        images = module.sample(data.labels[:16])
+        return {"level": float(images.mean()), "spread": float(module.encode(images)[0].std())}
+
+    models = []
+    for index, watching in enumerate((watch, None)):
+        torch.manual_seed(0)
+        models.append(LSCGAN(DESIGN, recipe, size=16, width=2))
+        chosen = settings(images=320, batch_size=16, ema_half_life=64)
+        run = train(models[-1], data, chosen, tmp_path / str(index), watch=watching)
+        assert ("level" in run.metrics()[-1]) == (watching is not None)
+    assert same(models[0].state_dict(), models[1].state_dict())
+    torch.manual_seed(0)
+    fresh = LSCGAN(DESIGN, recipe, size=16, width=2)
+    assert same(models[0].encoder.state_dict(), fresh.encoder.state_dict())
+    assert not same(models[0].decoder.state_dict(), fresh.decoder.state_dict())
+
+
+def test_a_watched_run_that_resumes_has_one_line_at_the_start(tmp_path: Path) -> None:
+    def interrupt(toy: Toy) -> None:
+        if len(toy.steps) == 13:
+            signal.raise_signal(signal.SIGINT)
+
+    before: list[dict[str, Any]] = []
+    after: list[dict[str, Any]] = []
+    with pytest.raises(KeyboardInterrupt):
+        train(Toy(interrupt), numbered(), settings(), tmp_path, watch=watcher(before))
+    run = train(Toy(), numbered(), settings(), tmp_path, watch=watcher(after))
+    assert [line["images"] for line in run.metrics()] == [0, 80, 160, 240, 320]
+    assert [line["size"] for line in run.metrics()] == [1, 2, 3, 1, 2]
+    assert (len(before), len(after)) == (3, 2)
+    unbroken = train(Toy(), numbered(), settings(), tmp_path / "unbroken", watch=watcher([]))
+    assert same(load_file(run.weights), load_file(unbroken.weights))
+
+
 def test_a_run_folder_holds_what_it_promises(tmp_path: Path) -> None:
     data = datasets.load("faces", count=64, size=16, names=NAMES)
     torch.manual_seed(0)
@@ -336,6 +444,79 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, ema_half_life:
     assert resumed.samples.read_bytes() == unbroken.samples.read_bytes()
     names = [{path.name for path in r.path.iterdir()} for r in (resumed, unbroken)]
     assert names[0] == names[1]
+
+
+RECIPE = {
+    "adversarial": "relativistic",
+    "r1": 0.5,
+    "r2": 0.5,
+    "penalty_every": 3,
+    "discriminator_rate": 2.0,
+    "spectral_norm": True,
+    "augmentation": True,
+    "reconstruction_weight": 0.01,
+}
+KILLED_GAN = KILLED.replace("import LSCVAE", "import LSCGAN, Recipe").replace(
+    "LSCVAE(LatentDesign.lsc(names, 3, size=8), size=16, width=4)",
+    f"LSCGAN(LatentDesign.lsc(names, 3, size=8), Recipe(**{RECIPE}), size=16, width=2)",
+)
+
+
+@pytest.mark.parametrize("ema_half_life", [0, 200])
+def test_a_killed_gan_resumes_to_the_same_weights_and_the_same_state(
+    tmp_path: Path, ema_half_life: int
+) -> None:
+    """Both optimisers, averaged weights, chance, and the count of steps to the next penalty."""
+    data = datasets.load("faces", count=200, size=16, names=NAMES)
+    chosen = settings(images=1600, batch_size=16, log_every=32, ema_half_life=ema_half_life)
+
+    def model() -> LSCGAN:
+        torch.manual_seed(0)
+        return LSCGAN(DESIGN, Recipe(**RECIPE), size=16, width=2)  # type: ignore[arg-type]
+
+    def interrupted_at(images: int, start: int) -> Callable[[nn.Module], dict[str, float]]:
+        lines = itertools.count(start, 32)
+
+        def watch(module: nn.Module) -> dict[str, float]:
+            if next(lines) == images:
+                signal.raise_signal(signal.SIGINT)
+            return {}
+
+        return watch
+
+    run = RunFolder(tmp_path / "killed")
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(KILLED_GAN), str(run.path), str(ema_half_life)],
+        stderr=subprocess.DEVNULL,
+    )
+    while len(run.metrics()) < 3 or not run.state.is_file():
+        assert child.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.002)
+    child.send_signal(signal.SIGKILL)
+    assert child.wait() == -signal.SIGKILL
+    killed_at = seen_in(run.state)
+    assert 0 < killed_at < 1_568
+
+    # Both are stopped at 1568 images, 98 steps: two steps after a penalty, one before the next.
+    with pytest.raises(KeyboardInterrupt, match="stopped after 1568 images"):
+        train(model(), data, chosen, run.path, watch=interrupted_at(1_568, killed_at + 32))
+    unbroken = RunFolder(tmp_path / "unbroken")
+    with pytest.raises(KeyboardInterrupt, match="stopped after 1568 images"):
+        train(model(), data, chosen, unbroken.path, watch=interrupted_at(1_568, 0))
+    states = [load_file(r.state) for r in (run, unbroken)]
+    assert same(states[0], states[1])
+    assert int(states[0]["model.steps"]) == 98
+    held = {name.split(".")[1] for name in states[0] if name.startswith("optimizer.")}
+    assert held == {"generator", "discriminator"}
+    assert ema_half_life == 0 or "averaged.module.decoder.start.weight" in states[0]
+
+    resumed, whole = model(), model()
+    train(resumed, data, chosen, run.path)
+    train(whole, data, chosen, tmp_path / "whole")
+    assert same(resumed.state_dict(), whole.state_dict())
+    assert same(load_file(run.weights), load_file(RunFolder(tmp_path / "whole").weights))
+    lines = [without_seconds(r.metrics()) for r in (run, RunFolder(tmp_path / "whole"))]
+    assert lines[0] == lines[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

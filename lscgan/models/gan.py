@@ -106,6 +106,8 @@ class Recipe:
             raise ValueError(
                 f"penalty_every is a whole number of at least 1, not {self.penalty_every}"
             )
+        if self.reach_after < 0:
+            raise ValueError(f"reach_after is at least 0, not {self.reach_after}")
 
 
 class GAN(LatentModel):
@@ -118,6 +120,9 @@ class GAN(LatentModel):
             ``LatentDesign.conditional(...)`` a conditional GAN's input (Mirza & Osindero 2014).
         recipe: see :class:`Recipe`; the fields that speak of an encoder have no effect here.
         size, channels, width, upsampling: see :class:`LatentModel`.
+
+    Raises:
+        ValueError: the recipe's ``reach_of`` names what is no attribute of the design.
     """
 
     steps: Tensor
@@ -133,6 +138,12 @@ class GAN(LatentModel):
     ):
         super().__init__(design, size, channels, width, upsampling)
         self.recipe = recipe
+        unknown = [name for name in recipe.reach_of if name not in design.names]
+        if unknown:
+            raise ValueError(
+                f"this design has no {', '.join(unknown)} to reach: it has "
+                f"{', '.join(design.names) or 'no attributes'}"
+            )
         attributes = len(design.names)
         self.discriminator = Discriminator(
             size,
