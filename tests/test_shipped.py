@@ -12,10 +12,17 @@ import torch
 import lscgan
 from lscgan import data, hub
 from lscgan.data import faces
-from lscgan.evaluation import ReversalReport, control, judge_report, reversal
+from lscgan.evaluation import ReversalReport, control, fidelity, judge_report, reversal
 from lscgan.latent import LatentDesign
 
-NAMES = ["face-gate", "face-judge", "lsc-vae-faces", "lsc-vae-faces-presence", "mouth-judge"]
+NAMES = [
+    "face-gate",
+    "face-judge",
+    "lsc-gan-faces",
+    "lsc-vae-faces",
+    "lsc-vae-faces-presence",
+    "mouth-judge",
+]
 AMOUNTS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
 load = lru_cache(lscgan.load)  # each model is read once for this file
@@ -153,3 +160,75 @@ def test_a_further_seed_is_the_same_run_but_for_its_seed(seed: int) -> None:
     }
     assert further.figures["control"]["mean"] >= 0.98
     assert further.figures["control"]["worst"][1] >= 0.93
+
+
+# --- LSC-GAN ----------------------------------------------------------------------------------
+
+
+@lru_cache
+def gan_reversal() -> ReversalReport:
+    labels = faces.sample_labels(800, seeded(107))
+    return reversal(
+        load("lsc-gan-faces"), hub.judges(), labels, amounts=AMOUNTS, generator=seeded(108)
+    )
+
+
+def test_the_lsc_gan_shares_the_vaes_design_and_encoder() -> None:
+    vae, gan = load("lsc-vae-faces"), load("lsc-gan-faces")
+    assert gan.design == vae.design
+    for name, tensor in vae.encoder.state_dict().items():
+        assert torch.equal(tensor, gan.encoder.state_dict()[name]), name
+
+
+def test_the_lsc_gan_draws_what_it_is_asked_for() -> None:
+    labels = faces.sample_labels(2_000, seeded(109))
+    report = control(load("lsc-gan-faces"), load("face-judge"), labels, generator=seeded(110))
+    assert report.mean >= 0.98
+    assert report.worst[1] >= 0.92, report.worst
+    recorded = hub.record("lsc-gan-faces").figures["control"]
+    assert abs(report.mean - recorded["mean"]) < 0.006
+
+
+def test_the_lsc_gan_is_closer_to_real_faces_than_its_vae() -> None:
+    real = data.load("faces", "test", count=1_500)
+    judge = load("face-judge")
+    vae = fidelity(load("lsc-vae-faces"), judge, real, seeded(111))
+    gan = fidelity(load("lsc-gan-faces"), judge, real, seeded(111))
+    assert gan.frechet < 0.75 * vae.frechet
+    assert gan.patch_frechet < 0.4 * vae.patch_frechet
+    assert gan.recall > vae.recall
+    assert 2 * vae.sharpness < gan.sharpness < 1.1
+    assert gan.speckle < 1.5
+
+
+@pytest.mark.parametrize("judge", ["face judge", "mouth judge"])
+def test_the_lsc_gan_bends_mouths_further_down_than_its_vae(judge: str) -> None:
+    report = gan_reversal()
+    means, _, _ = report.curve(judge)
+    assert means[:4] == sorted(means[:4])  # from -2 to 1; past 1 the smile is at its widest
+    _, _, high = report.at(-1.0).curvature[judge]
+    assert high < measured_reversal().at(-1.0).curvature[judge][0]
+    assert report.at(-1.0).curvature[judge][0] - report.at(0.0).curvature[judge][0] < -0.25
+    assert report.at(0.0).frowns[judge][0] <= 0.07
+    assert report.at(-1.0).others_moved[0] < 0.02
+    assert report.at(-1.0).worst_group[1] >= 0.95
+
+
+def test_a_further_seed_of_the_gan_is_the_same_recipe_from_another_vae() -> None:
+    shipped, further = hub.record("lsc-gan-faces"), hub.record("lsc-gan-faces-seed-1")
+    assert further.summary["seed"] == 1
+    assert further.config["model"] == shipped.config["model"]
+    changed = {k for k, v in further.figures["given"].items() if v != shipped.figures["given"][k]}
+    assert changed == {"seed", "vae", "folder"}
+    assert further.figures["fidelity"]["count"] == 5_000
+
+
+def test_a_sweeps_table_holds_what_its_grid_asked_for() -> None:
+    for name in ("lsc-gan-ablation", "lsc-gan-compression"):
+        record = hub.record(name)
+        rows = {row["name"] for row in record.config["rows"]}
+        done = [(row["row"], row["seed"]) for row in record.figures["rows"]]
+        assert len(done) == len(set(done))
+        assert {row for row, _ in done} == rows
+        for row in record.figures["rows"]:
+            assert 0 <= row["figures"]["control"]["mean"] <= 1
