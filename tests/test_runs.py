@@ -29,11 +29,12 @@ def run(name: str, folder: Path, **parameters: Any) -> str:
 
 
 def test_lsc_vae_end_to_end(tmp_path: Path) -> None:
-    small = {"images": 640, "count": 256, "batch_size": 32, "width": 4, "samples": 100}
+    small = {"images": 640, "count": 256, "batch_size": 32, "width": 4, "samples": 200}
     said = run("lsc_vae", tmp_path, latent_size=256, learning_rate=0.001, **small)
     folder = tmp_path / "run"
     figures = json.loads((folder / "figures.json").read_text())
-    assert figures["control"]["count"] == 100
+    assert figures["control"]["count"] == 200
+    assert figures["fidelity"]["count"] == 200
     assert figures["pixel_values_per_dimension"] == 64 * 64 * 3 / 256
     assert figures["reversal"]["doses"][0]["amount"] == -2.0
     assert json.loads((folder / "summary.json").read_text())["images"] == 640
