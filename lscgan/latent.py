@@ -399,16 +399,19 @@ class LatentDesign:
             ValueError: z is not (B, D), or a code has no amounts.
         """
         self._check_vectors(z)
-        columns = []
-        for code in self.codes:
-            if not isinstance(code, GaussianBlock):
-                raise ValueError(f"{code.name!r} has no dose: it is no Gaussian block")
-            columns.append((z[:, self.block(code.name)].mean(dim=1) - code.at_zero) / code.step)
+        columns = [
+            (z[:, self.block(block.name)].mean(dim=1) - block.at_zero) / block.step
+            for block in self._gaussian_blocks()
+        ]
         return torch.stack(columns, dim=1)  # (B, A)
 
     def dose_spread(self) -> Tensor:
-        """Standard deviation of :meth:`doses` around the label, by attribute: (A,)."""
-        return torch.tensor([1 / (c.step * c.size**0.5) for c in self.codes])  # type: ignore[union-attr]
+        """Standard deviation of :meth:`doses` around the label, by attribute: (A,).
+
+        Raises:
+            ValueError: a code has no amounts.
+        """
+        return torch.tensor([1 / (b.step * b.size**0.5) for b in self._gaussian_blocks()])
 
     def split(self, z: Tensor) -> dict[str, Tensor]:
         """z by part: (B, D) -> {name: (B, size)}, views of z; the free noise is ``"free"``.
@@ -442,6 +445,14 @@ class LatentDesign:
         return cls(tuple(parts))
 
     # -- checking -----------------------------------------------------------------------------
+
+    def _gaussian_blocks(self) -> list[GaussianBlock]:
+        blocks = []
+        for code in self.codes:
+            if not isinstance(code, GaussianBlock):
+                raise ValueError(f"{code.name!r} has no dose: it is no Gaussian block")
+            blocks.append(code)
+        return blocks
 
     def _known(self) -> str:
         return ", ".join(part.name for part in self.parts)

@@ -552,3 +552,11 @@ def test_wrong_questions_get_one_clear_sentence(call: Any, sentence: str) -> Non
     with pytest.raises(ValueError, match=re.escape(sentence)) as refusal:
         call()
     assert "\n" not in str(refusal.value)
+
+
+def test_codes_without_amounts_have_no_dose() -> None:
+    design = LatentDesign.infogan()
+    with pytest.raises(ValueError, match="'categorical_1' has no dose"):
+        design.dose_spread()
+    with pytest.raises(ValueError, match="'categorical_1' has no dose"):
+        design.doses(design.sample(count=2))

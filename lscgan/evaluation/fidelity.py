@@ -26,7 +26,7 @@ from torch_fidelity.metric_prc import (
 from lscgan.data import LabelledImages
 from lscgan.evaluation.asking import Generative, seen
 from lscgan.evaluation.judge import FaceJudge, blur
-from lscgan.evaluation.pictures import in_pieces
+from lscgan.evaluation.pictures import in_pieces, laplacian
 
 PATCH = 8
 """Side of the patches whose fine structure is compared, in pixels."""
@@ -153,7 +153,7 @@ def fine_structure(images: Tensor) -> Tensor:
 
 
 def _patches(images: Tensor) -> Tensor:
-    """Sixteen patches of the fine structure a picture: (B, C, H, W) -> (B, 16, C * 8 * 8)."""
+    """Patches of the fine structure, sixteen of a picture of 32x32 or more: (B, P, C * 8 * 8)."""
     fine = fine_structure(images)
     stride = max((images.shape[-1] - PATCH) // 3, 1)
     patches = torch.nn.functional.unfold(fine, PATCH, stride=stride)  # (B, C * 64, P)
@@ -161,15 +161,7 @@ def _patches(images: Tensor) -> Tensor:
 
 
 def _sharpness(images: Tensor) -> Tensor:
-    grey = images.mean(dim=1)  # (B, H, W)
-    laplacian = (
-        4 * grey[:, 1:-1, 1:-1]
-        - grey[:, :-2, 1:-1]
-        - grey[:, 2:, 1:-1]
-        - grey[:, 1:-1, :-2]
-        - grey[:, 1:-1, 2:]
-    )
-    return laplacian.square().mean(dim=(1, 2))  # (B,)
+    return laplacian(images).square().mean(dim=(1, 2))  # (B,)
 
 
 def _speckle(images: Tensor) -> Tensor:

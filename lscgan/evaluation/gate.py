@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from lscgan.evaluation.pictures import in_pieces, resized
+from lscgan.evaluation.pictures import in_pieces, laplacian, resized
 
 SIZE = 32
 SLACK = 1.1
@@ -53,15 +53,8 @@ class FaceGate(nn.Module):
         along = flat @ self.axes  # (B, K)
         residual = (flat - along @ self.axes.T).norm(dim=1)  # (B,)
         distance = (along / self.spread).norm(dim=1)  # (B,)
-        fine = resized(images, 2 * SIZE).mean(dim=1)  # (B, 64, 64)
-        laplacian = (
-            4 * fine[:, 1:-1, 1:-1]
-            - fine[:, :-2, 1:-1]
-            - fine[:, 2:, 1:-1]
-            - fine[:, 1:-1, :-2]
-            - fine[:, 1:-1, 2:]
-        )
-        return torch.stack([residual, distance, laplacian.abs().mean(dim=(1, 2))], dim=1)
+        rough = laplacian(resized(images, 2 * SIZE)).abs().mean(dim=(1, 2))  # (B,)
+        return torch.stack([residual, distance, rough], dim=1)
 
     def passes(self, images: Tensor) -> Tensor:
         """Whether each picture may be a face, (B, 3, H, W) -> (B,) bool."""

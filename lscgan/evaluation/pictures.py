@@ -26,6 +26,18 @@ def resized(images: Tensor, size: int) -> Tensor:
     )
 
 
+def laplacian(images: Tensor) -> Tensor:
+    """Four times each inner pixel minus its neighbours, in grey: (B, C, H, W) -> (B, H-2, W-2)."""
+    grey = images.mean(dim=1)  # (B, H, W)
+    return (
+        4 * grey[:, 1:-1, 1:-1]
+        - grey[:, :-2, 1:-1]
+        - grey[:, 2:, 1:-1]
+        - grey[:, 1:-1, :-2]
+        - grey[:, 1:-1, 2:]
+    )
+
+
 @torch.no_grad()
 def in_pieces(read: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
     """``read`` applied to ``AT_ONCE`` rows of ``items`` at a time, put together again."""

@@ -90,10 +90,11 @@ class ReversalReport:
         return all(a < b for a, b in itertools.pairwise(means))
 
     def linear_range(self, judge: str, tolerance: float = 0.5) -> tuple[float, float]:
-        """The widest range of amounts around 0 to 1 over which the response stays linear.
+        """How far below 0 and above 1 the response goes on as it went from 0 to 1.
 
-        Between every two neighbouring amounts of it, curvature grows at ``1 - tolerance`` to
-        ``1 + tolerance`` of the slope between 0 and 1, the amounts that training faces have.
+        Between every two neighbouring amounts outside 0 to 1 that the range takes in, curvature
+        grows at ``1 - tolerance`` to ``1 + tolerance`` of the mean slope from 0 to 1, the amounts
+        that training faces have. Steps between 0 and 1 are not looked at.
 
         Raises:
             ValueError: 0 or 1 was not measured.

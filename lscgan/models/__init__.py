@@ -2,7 +2,7 @@
 
 from lscgan.models.baselines import Arithmetic, ConditionalVAE
 from lscgan.models.gan import GAN, Recipe
-from lscgan.models.latent_model import LatentModel
+from lscgan.models.latent_model import EncodingModel, LatentModel
 from lscgan.models.lsc_gan import LSCGAN
 from lscgan.models.lsc_vae import LSCVAE
 from lscgan.models.vae import VAE
@@ -14,6 +14,7 @@ __all__ = [
     "VAE",
     "Arithmetic",
     "ConditionalVAE",
+    "EncodingModel",
     "LatentModel",
     "Recipe",
 ]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lscgan.data import LabelledImages
 from lscgan.latent import ConditionBlock, LatentDesign, Noise
+from lscgan.models.latent_model import drawn_from
 from lscgan.models.vae import VAE
 from lscgan.objectives import gaussian_kl, gaussian_nll
 
@@ -41,7 +42,7 @@ class ConditionalVAE(VAE):
     def losses(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The negative ELBO of p(x|y) and its parts, as in :meth:`VAE.losses`."""
         mean, log_variance = self.encode(images)  # (B, F), (B, F): the noise's
-        noise = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)  # (B, F)
+        noise = drawn_from(mean, log_variance)  # (B, F)
         conditions = self.design.mean(labels)[:, : -noise.shape[1]]  # (B, D - F)
         decoded = self.decode(torch.cat([conditions, noise], dim=1))  # (B, C, H, W)
         reconstruction = gaussian_nll(decoded, images, self.sigma).mean()

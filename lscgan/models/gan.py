@@ -63,7 +63,8 @@ class Recipe:
             by a second head on D's trunk, as InfoGAN's Q is. Ours for LSC-GAN.
         reach: how far below label 0, in label units, the blocks of ``reach_of`` are moved in a
             further half batch of generated images, which counts half; they are judged and read
-            like the others. No real image is needed there. Ours.
+            like the others, and the KL term still asks for label 0. No real image is needed
+            there. Ours.
         reach_of: the attributes that reach.
         reach_after: steps before that begins: D should first have learnt to read doses.
 

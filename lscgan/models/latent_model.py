@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lscgan.latent import LatentDesign
-from lscgan.networks import Decoder
+from lscgan.networks import Decoder, Encoder
 
 
 class LatentModel(nn.Module):
@@ -78,10 +78,28 @@ class LatentModel(nn.Module):
         """The untrained model that :meth:`config` describes."""
         return cls(**{**config, "design": LatentDesign.from_dict(config["design"])})
 
-    def _check_images(self, images: Tensor) -> None:
+
+class EncodingModel(LatentModel):
+    """A latent model that also looks at images, with an encoder: the VAEs and the LSC-GAN."""
+
+    encoder: Encoder
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """q(z|x)'s mean and log-variance: (B, C, H, W) in [0, 1] -> (B, D), (B, D).
+
+        Raises:
+            ValueError: the images have another shape than the model's.
+        """
         expected = (self.channels, self.size, self.size)
         if images.ndim != 4 or tuple(images.shape[1:]) != expected:
             raise ValueError(
                 f"this model takes images of shape (B, {self.channels}, {self.size}, {self.size})"
                 f", not {tuple(images.shape)}"
             )
+        mean, log_variance = self.encoder(images)
+        return mean, log_variance
+
+
+def drawn_from(mean: Tensor, log_variance: Tensor) -> Tensor:
+    """One z ~ N(mean, exp(log_variance)) each, differentiable in both: (B, D) x 2 -> (B, D)."""
+    return mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)  # (B, D)

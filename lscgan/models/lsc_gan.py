@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Self
 
-import torch
 from torch import Tensor, nn
 
 from lscgan.latent import LatentDesign
 from lscgan.models.gan import GAN, Recipe
+from lscgan.models.latent_model import EncodingModel, drawn_from
 from lscgan.models.lsc_vae import LSCVAE
 from lscgan.networks import Encoder
 from lscgan.objectives import gaussian_kl, squared_error
 
 
-class LSCGAN(GAN):
+class LSCGAN(EncodingModel, GAN):
     """A GAN in a latent space that an LSC-VAE has defined.
 
     D minimises E[(D(x) - 1)^2] + E[D(G(z))^2], and G and Q together
@@ -47,16 +47,6 @@ class LSCGAN(GAN):
         gan.encoder.load_state_dict(vae.encoder.state_dict())
         return gan.to(vae.device)
 
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Q(z|x)'s mean and log-variance: (B, C, H, W) in [0, 1] -> (B, D), (B, D).
-
-        Raises:
-            ValueError: the images have another shape than the model's.
-        """
-        self._check_images(images)
-        mean, log_variance = self.encoder(images)
-        return mean, log_variance
-
     def prior_mean(self, labels: Tensor) -> Tensor:
         """mu(y): (B, A) -> (B, D)."""
         return self.design.mean(labels)
@@ -70,15 +60,11 @@ class LSCGAN(GAN):
             terms["kl"] = gaussian_kl(mean, log_variance, self.prior_mean(labels)).mean()
             terms["generator"] = terms["generator"] + recipe.kl_weight * terms["kl"]
         if recipe.reconstruction_weight:
-            terms["reconstruction"] = squared_error(self._reconstructed(images), images).mean()
+            rebuilt = self.decode(drawn_from(*self.encode(images)))  # (B, C, H, W)
+            terms["reconstruction"] = squared_error(rebuilt, images).mean()
             weighted = recipe.reconstruction_weight * terms["reconstruction"]
             terms["generator"] = terms["generator"] + weighted
         return terms
-
-    def _reconstructed(self, images: Tensor) -> Tensor:
-        mean, log_variance = self.encode(images)  # (B, D), (B, D)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)  # (B, D)
-        return self.decode(z)  # (B, C, H, W)
 
     def generated_by(self) -> list[nn.Parameter]:
         """What G's step trains: G and, unless it is frozen, Q."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lscgan.latent import LatentDesign
-from lscgan.models.latent_model import LatentModel
+from lscgan.models.latent_model import EncodingModel, drawn_from
 from lscgan.networks import Encoder
 from lscgan.objectives import gaussian_kl, gaussian_nll
 
@@ -16,7 +16,7 @@ GRADIENT_NORM = 200.0
 """Gradients are clipped here: losses are sums over pixels, so a usual norm is tens, not ones."""
 
 
-class VAE(LatentModel):
+class VAE(EncodingModel):
     """A VAE whose prior is N(0, I), whatever labels an image has.
 
     Args:
@@ -53,18 +53,6 @@ class VAE(LatentModel):
         """How many dimensions the encoder infers: here all of z."""
         return design.size
 
-    # -- using it -----------------------------------------------------------------------------
-
-    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """q(z|x)'s mean and log-variance: (B, C, H, W) in [0, 1] -> (B, D), (B, D).
-
-        Raises:
-            ValueError: the images have another shape than the model's.
-        """
-        self._check_images(images)
-        mean, log_variance = self.encoder(images)
-        return mean, log_variance
-
     # -- training it --------------------------------------------------------------------------
 
     def prior_mean(self, labels: Tensor) -> Tensor:
@@ -85,7 +73,7 @@ class VAE(LatentModel):
             ``loss``, ``reconstruction`` and ``kl``, each ().
         """
         mean, log_variance = self.encode(images)  # (B, D), (B, D)
-        z = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)  # (B, D)
+        z = drawn_from(mean, log_variance)  # (B, D)
         reconstruction = gaussian_nll(self.decode(z), images, self.sigma).mean()
         kl = gaussian_kl(mean, log_variance, self.prior_mean(labels)).mean()
         return {
