@@ -253,6 +253,33 @@ class LatentDesign:
         parts += [UniformCode(f"continuous_{i}") for i in range(1, continuous + 1)]
         return cls((*parts, Noise(noise)) if noise else tuple(parts))
 
+    @classmethod
+    def ss_infogan(
+        cls,
+        labelled: Mapping[str, int],
+        categorical: Sequence[int] = (),
+        continuous: int = 2,
+        noise: int = 62,
+    ) -> LatentDesign:
+        """ss-InfoGAN's space: codes named after labels, then InfoGAN's.
+
+        The default is the official MNIST setting (Spurr et al. 2017), with
+        ``labelled={"class": 10}``.
+
+        Args:
+            labelled: how many classes each label has, by its name in the data.
+            categorical, continuous, noise: as in :meth:`infogan`.
+
+        Raises:
+            ValueError: as in :meth:`infogan`, or no label is named.
+        """
+        if not labelled:
+            raise ValueError("name at least one label: without any, use LatentDesign.infogan(...)")
+        rest = cls.infogan(categorical, continuous, noise)
+        tied = cls.infogan(tuple(labelled.values()), 0, 0).parts
+        named = [CategoricalCode(n, p.size) for n, p in zip(labelled, tied, strict=True)]
+        return cls((*named, *rest.parts))
+
     # -- asking it ----------------------------------------------------------------------------
 
     @property
@@ -337,9 +364,8 @@ class LatentDesign:
         if labels is None:
             if count is None:
                 raise ValueError("give labels, or count: how many vectors to draw")
-            _check_count(count)
-            device = torch.device("cpu") if generator is None else generator.device
-            columns = [code.random_label(count, device, generator) for code in self.codes]
+            labels = self.random_labels(count, generator)
+            device = labels.device
         else:
             if torch.as_tensor(labels).ndim == 1 and count is not None:
                 _check_count(count)
@@ -350,8 +376,7 @@ class LatentDesign:
                     f"count is {count} but there are {len(labels)} rows of labels: leave count out"
                 )
             count, device = len(labels), labels.device
-            columns = list(labels.unbind(dim=1))
-        rest = iter(columns)
+        rest = iter(labels.unbind(dim=1))
         blocks = [
             _normal((count, part.size), device, generator)
             if isinstance(part, Noise)
@@ -359,6 +384,19 @@ class LatentDesign:
             for part in self.parts
         ]
         return torch.cat(blocks, dim=1)  # (B, D)
+
+    def random_labels(self, count: int, generator: torch.Generator | None = None) -> Tensor:
+        """``count`` rows of labels, each drawn from its part's law: (count, A) float32.
+
+        A fair coin for a Gaussian block, a uniform class or value for a code.
+
+        Raises:
+            ValueError: a negative count.
+        """
+        _check_count(count)
+        device = torch.device("cpu") if generator is None else generator.device
+        columns = [code.random_label(count, device, generator) for code in self.codes]
+        return torch.stack(columns, dim=1) if columns else torch.empty(count, 0, device=device)
 
     def shift(self, z: Tensor, /, **amounts: float | Tensor) -> Tensor:
         """A copy of z with the named blocks moved, in label units: (B, D) -> (B, D).

@@ -1,8 +1,9 @@
-"""The networks: an encoder, its mirror the decoder that becomes a generator, a discriminator."""
+"""The networks: an encoder, its mirror the decoder that becomes a generator, discriminators."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -179,3 +180,129 @@ class Discriminator(nn.Module):
     def _trunk(self, images: Tensor) -> Tensor:
         features: Tensor = self.stages(2 * images - 1).flatten(1)  # (B, F)
         return features
+
+
+# -- InfoGAN's networks -----------------------------------------------------------------------
+
+READER_WIDTH = 128
+"""The hidden layer of the head that reads unsupervised codes."""
+
+
+class InfoGenerator(nn.Module):
+    """Codes and noise to images: two dense layers, then two transposed convolutions.
+
+    ss-InfoGAN's generator for MNIST with the default arguments (Spurr et al. 2017, official
+    code), InfoGAN's but for the kernels' count (Chen et al. 2016, appendix C.1).
+
+    Args:
+        latent_size: D.
+        size: the images' side in pixels, a multiple of 4.
+        channels: 1 for grey, 3 for colour.
+        width: channels of the last hidden layer; the one before has twice as many.
+        hidden: units of the first dense layer.
+
+    Raises:
+        ValueError: ``size`` is no multiple of 4.
+    """
+
+    def __init__(
+        self,
+        latent_size: int,
+        size: int = 28,
+        channels: int = 1,
+        width: int = 64,
+        hidden: int = 1024,
+    ):
+        super().__init__()
+        side = _quarter(size)
+        self.dense = nn.Sequential(
+            nn.Linear(latent_size, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, 2 * width * side**2),
+            nn.BatchNorm1d(2 * width * side**2),
+            nn.ReLU(),
+            nn.Unflatten(1, (2 * width, side, side)),
+        )
+        self.stages = nn.Sequential(
+            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1),
+        )
+        self.apply(_drawn_narrowly)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(B, D) -> images (B, C, H, W), float32 in [0, 1]."""
+        maps = self.dense(z).contiguous(memory_format=torch.channels_last)
+        return torch.sigmoid(self.stages(maps).float())  # (B, C, H, W)
+
+
+class InfoTrunk(nn.Module):
+    """Images to the features that D and every Q read: two convolutions and a dense layer.
+
+    ss-InfoGAN's for MNIST with the default arguments (Spurr et al. 2017, official code). The
+    arguments are :class:`InfoGenerator`'s.
+    """
+
+    def __init__(self, size: int = 28, channels: int = 1, width: int = 64, hidden: int = 1024):
+        super().__init__()
+        side = _quarter(size)
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, width, 4, stride=2, padding=1),
+            nn.LeakyReLU(0.01),
+            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
+            nn.BatchNorm2d(2 * width),
+            nn.LeakyReLU(0.01),
+            nn.Flatten(),
+            nn.Linear(2 * width * side**2, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.LeakyReLU(0.01),
+        )
+        self.apply(_drawn_narrowly)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> features (B, F)."""
+        features: Tensor = self.layers(images)
+        return features
+
+
+class CodeReader(nn.Module):
+    """Q: the trunk's features to what they say of each code.
+
+    Args:
+        features: F.
+        sizes: how many numbers each code takes, by name: K logits for one of K classes, one value
+            for a continuous code.
+        hidden: a hidden layer of :data:`READER_WIDTH` units; without it, one linear layer.
+    """
+
+    def __init__(self, features: int, sizes: Mapping[str, int], hidden: bool):
+        super().__init__()
+        self.sizes = dict(sizes)
+        layers: list[nn.Module] = []
+        if hidden:
+            layers = [nn.Linear(features, READER_WIDTH), nn.BatchNorm1d(READER_WIDTH)]
+            layers.append(nn.LeakyReLU(0.01))
+        layers.append(nn.Linear(READER_WIDTH if hidden else features, sum(sizes.values())))
+        self.layers = nn.Sequential(*layers)
+        self.apply(_drawn_narrowly)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """(B, F) -> {name: (B, size)}, float32."""
+        read = self.layers(features).float().split(list(self.sizes.values()), dim=1)
+        return dict(zip(self.sizes, read, strict=True))
+
+
+def _quarter(size: int) -> int:
+    if size < 4 or size % 4:
+        raise ValueError(f"images are square and a multiple of 4 pixels wide, not {size}")
+    return size // 4
+
+
+def _drawn_narrowly(module: nn.Module) -> None:
+    """Weights from N(0, 0.02^2), biases 0 (Radford et al. 2016; ss-InfoGAN's official code)."""
+    if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

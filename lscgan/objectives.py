@@ -142,6 +142,73 @@ def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
     return relativistic_discriminator(fake, real)  # (B,)
 
 
+def cross_entropy_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """-log sigma(D(x)) - log(1 - sigma(D(G(z)))): Goodfellow et al. 2014, equation 1.
+
+    Arguments, result and errors as in :func:`least_squares_discriminator`.
+    """
+    _check_scores(real, fake)
+    return torch.nn.functional.softplus(-real) + torch.nn.functional.softplus(fake)  # (B,)
+
+
+def cross_entropy_generator(fake: Tensor) -> Tensor:
+    """-log sigma(D(G(z))), the form that does not saturate (Goodfellow et al. 2014, section 3).
+
+    Args:
+        fake: D's scores of generated images, (B,), without a sigmoid.
+    """
+    return torch.nn.functional.softplus(-fake)  # (B,)
+
+
+def categorical_nll(logits: Tensor, classes: Tensor) -> Tensor:
+    """-log q(c|x) of a categorical code, in nats: InfoGAN's term for it (Chen et al. 2016, eq. 5).
+
+    Args:
+        logits: (B, K), before any softmax.
+        classes: indices (B,), or one distribution each (B, K): one-hot or soft labels.
+
+    Returns:
+        (B,), at least 0.
+
+    Raises:
+        ValueError: the classes fit neither form.
+    """
+    if classes.shape == logits.shape:
+        if bool((classes < 0).any()) or not torch.allclose(
+            classes.sum(dim=1), torch.ones_like(classes[:, 0]), atol=1e-4
+        ):
+            raise ValueError("soft labels are distributions: no share below 0, each row sums to 1")
+        return -(classes * logits.log_softmax(dim=1)).sum(dim=1)  # (B,)
+    if classes.shape != logits.shape[:1]:
+        raise ValueError(
+            f"classes have shape ({len(logits)},) or {tuple(logits.shape)}, "
+            f"not {tuple(classes.shape)}"
+        )
+    return torch.nn.functional.cross_entropy(logits, classes.long(), reduction="none")  # (B,)
+
+
+def uniform_error(read: Tensor, codes: Tensor) -> Tensor:
+    """(q(x) - c)^2 of continuous codes: -log q(c|x) of a Gaussian of fixed width, up to constants.
+
+    ss-InfoGAN's term for them, a mean over the codes (Spurr et al. 2017, official code).
+
+    Args:
+        read, codes: (B, C) each.
+
+    Returns:
+        (B,).
+
+    Raises:
+        ValueError: the two differ in shape.
+    """
+    if read.shape != codes.shape:
+        raise ValueError(
+            f"codes that were read {tuple(read.shape)} and drawn {tuple(codes.shape)} must have "
+            "the same shape"
+        )
+    return (read - codes).square().mean(dim=1)  # (B,)
+
+
 def gradient_penalty(scores: Tensor, images: Tensor) -> Tensor:
     """||grad_x D(x)||^2 of every image: R1 on real images (Mescheder et al. 2018), R2 on fakes.
 

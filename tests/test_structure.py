@@ -92,7 +92,7 @@ def test_what_is_no_room_is_not_mistaken_for_one() -> None:
 
 def test_the_library_does_without_the_tools_of_the_book() -> None:
     """The library needs what pyproject.toml names, and nothing of the book's own tools."""
-    tools = {"IPython", "nbformat", "nbclient", "papermill", "scipy", "playwright", "pytest"}
+    tools = {"IPython", "nbformat", "nbclient", "papermill", "playwright", "pytest"}
     for module in LIBRARY.rglob("*.py"):
         for node in ast.parse(module.read_text(encoding="utf-8")).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -694,7 +694,7 @@ def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path) -> None:
 
 def test_labels_in_another_order_than_the_designs_are_refused(tmp_path: Path) -> None:
     data = datasets.load("faces", count=16, size=16, names=NAMES[::-1])
-    with pytest.raises(ValueError, match="attributes are Smiling, Eyeglasses; the data's are Eye"):
+    with pytest.raises(ValueError, match="labels Smiling, Eyeglasses; the data's are Eye"):
         train(LSCVAE(DESIGN, size=16, width=2), data, settings(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,8 @@ class LabelledImages:
     Args:
         images: uint8, (N, C, H, W): a quarter of float32's memory, so that whole sets stay on a
             GPU.
-        labels: float32, (N, A); usually 0 or 1, any real amount is allowed.
+        labels: float32, (N, A); usually 0 or 1, or a class index; any real amount is allowed, and
+            NaN says that the label is not known.
         names: the A labels' names.
         source: where they come from, in plain numbers and strings, for a run's record.
 
@@ -55,6 +57,66 @@ class LabelledImages:
     def select(self, index: Tensor | slice) -> LabelledImages:
         """The images and labels of some rows: a slice, whole numbers or a mask of booleans."""
         return LabelledImages(self.images[index], self.labels[index], self.names, self.source)
+
+    @property
+    def labelled(self) -> Tensor:
+        """Which images have all their labels, (N,) bool."""
+        return self.labels.isfinite().all(dim=1)
+
+    def keep_labels(
+        self,
+        count: int | None = None,
+        *,
+        fraction: builtins.float | None = None,
+        seed: int = 0,
+        balanced: bool = True,
+    ) -> LabelledImages:
+        """The same images with the labels of ``count`` of them, drawn at random; NaN elsewhere.
+
+        What is taken away is gone: a model that gets the result cannot read it.
+
+        Args:
+            count: how many labels are kept.
+            fraction: instead of ``count``, their share, rounded: 0.0022 of 60,000 is 132.
+            seed: of the draw.
+            balanced: as many of every class, to within one; for data with one class label.
+
+        Raises:
+            ValueError: neither or both of count and fraction are given, there are fewer labels
+                than are to be kept, or ``balanced`` is asked of labels that are no classes.
+        """
+        if (count is None) == (fraction is None):
+            raise ValueError("give count, how many labels are kept, or fraction: one of the two")
+        if fraction is not None:
+            if not 0 <= fraction <= 1:
+                raise ValueError(f"fraction is a share from 0 to 1, not {fraction}")
+            count = round(fraction * len(self))
+        if count is None or count < 0 or count % 1:
+            raise ValueError(f"count is a whole number of at least 0, not {count!r}")
+        chance = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self), generator=chance)
+        order = order[self.labelled[order]]
+        if count > len(order):
+            raise ValueError(f"{count} labels are to be kept, but only {len(order)} are there")
+        if balanced:
+            order = self._by_turns(order, chance)
+        labels = torch.full_like(self.labels, float("nan"))
+        labels[order[:count]] = self.labels[order[:count]]
+        source = {**self.source, "labels_kept": count, "labels_kept_with_seed": seed}
+        return LabelledImages(self.images, labels, self.names, source)
+
+    def _by_turns(self, order: Tensor, chance: torch.Generator) -> Tensor:
+        """Rows reordered so that classes take turns, in a random order in every turn."""
+        classes = self.labels[order]  # (M, A)
+        if classes.shape[1] != 1 or bool((classes != classes.round()).any()):
+            raise ValueError(
+                "balanced labels need one label of classes 0, 1, ...: give balanced=False"
+            )
+        classes = classes[:, 0]
+        turn = torch.zeros_like(classes)
+        for one in classes.unique():
+            turn[classes == one] = torch.arange(int((classes == one).sum())).float()
+        return order[(turn + torch.rand(len(turn), generator=chance) / 2).argsort()]
 
     def shuffled_labels(self, seed: int) -> LabelledImages:
         """The same images with their rows of labels dealt out anew: a control for any claim.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from lscgan.data import faces
+from lscgan.data import classes, faces
 from lscgan.data.labelled import LabelledImages
 
 SPLITS = {"train": 1, "validation": 2, "test": 3}
@@ -28,11 +29,25 @@ def load(name: str, split: str = "train", **options: Any) -> LabelledImages:
       exact value ``"curvature"`` may be among them;
     * ``curvature``, ``gap``: see :func:`lscgan.data.faces.sample_factors`.
 
+    ``"digits"`` comes with the library: 5,000 of MNIST's training digits (LeCun et al. 1998), 28
+    pixels wide, grey. It has no options.
+
+    ``"mnist"``, ``"fashion-mnist"``, ``"svhn"`` and ``"cifar10"`` are torchvision's, with the
+    splits "train" and "test". They are looked for in ``root``, in what a system package installed
+    (Debian's ``dataset-fashion-mnist``), and downloaded into ``root`` otherwise; checksums are
+    verified. Without ``root`` that is the folder ``LSCGAN_DATA`` names, or ``~/.cache/lscgan``.
+
+    These five have one label, ``"class"``, a class index; :data:`lscgan.data.CLASSES` names the
+    classes.
+
     Args:
-        split: "train", "validation" or "test": different faces.
+        split: "train", "validation" or "test": different images.
 
     Raises:
-        ValueError: an unknown data set, split or option; the message lists the known ones.
+        ValueError: an unknown data set, split or option, or a damaged file; the message says what
+            there is.
+        FileNotFoundError: the files are missing and cannot be downloaded; the message says where
+            to put them.
     """
     if name not in _SOURCES:
         raise ValueError(f"there is no data set {name!r}: there are {', '.join(_SOURCES)}")
@@ -43,7 +58,8 @@ def load(name: str, split: str = "train", **options: Any) -> LabelledImages:
     for option in options:
         if option not in known:
             raise ValueError(
-                f"the data set {name!r} has no option {option!r}: it has {', '.join(sorted(known))}"
+                f"the data set {name!r} has no option {option!r}: it has "
+                f"{', '.join(sorted(known)) or 'none'}"
             )
     return source(split, **options)
 
@@ -75,4 +91,19 @@ def _faces(
     return LabelledImages(images, labels, tuple(names), source)
 
 
-_SOURCES: dict[str, Callable[..., LabelledImages]] = {"faces": _faces}
+def _public(name: str) -> Callable[..., LabelledImages]:
+    def source(split: str, root: str | Path | None = None) -> LabelledImages:
+        return classes.public(name, split, root)
+
+    return source
+
+
+def _digits(split: str) -> LabelledImages:
+    return classes.digits(split)
+
+
+_SOURCES: dict[str, Callable[..., LabelledImages]] = {
+    "faces": _faces,
+    "digits": _digits,
+    **{name: _public(name) for name in ("mnist", "fashion-mnist", "svhn", "cifar10")},
+}

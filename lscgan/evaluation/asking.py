@@ -68,17 +68,18 @@ def seen(model: Generative, z: Tensor, look: Callable[[Tensor], Tensor]) -> Tens
     Returns:
         The looks at all pictures, one row a vector, on the CPU.
     """
-    device = _device(model, z)
+    device = device_of(model, z)
     return in_pieces(lambda piece: look(model.decode(piece.to(device))).cpu(), z)
 
 
 def encoded(model: Any, images: Tensor) -> Tensor:
     """The posterior means of images, (N, C, H, W) -> (N, D), on the CPU."""
-    device = _device(model, images)
+    device = device_of(model, images)
     return in_pieces(lambda piece: model.encode(piece.to(device))[0].cpu(), images)
 
 
-def _device(model: object, otherwise: Tensor) -> torch.device:
+def device_of(model: object, otherwise: Tensor) -> torch.device:
+    """Where a model's weights are; where ``otherwise`` is, for a model without weights."""
     if isinstance(model, torch.nn.Module):
         return next((p.device for p in model.parameters()), otherwise.device)
     return otherwise.device

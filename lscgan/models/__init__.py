@@ -2,9 +2,11 @@
 
 from lscgan.models.baselines import Arithmetic, ConditionalVAE
 from lscgan.models.gan import GAN, Recipe
-from lscgan.models.latent_model import EncodingModel, LatentModel
+from lscgan.models.infogan import InfoGAN, InfoRecipe
+from lscgan.models.latent_model import ConvolutionalModel, EncodingModel, LatentModel
 from lscgan.models.lsc_gan import LSCGAN
 from lscgan.models.lsc_vae import LSCVAE
+from lscgan.models.ss_infogan import SSInfoGAN
 from lscgan.models.vae import VAE
 
 __all__ = [
@@ -14,7 +16,11 @@ __all__ = [
     "VAE",
     "Arithmetic",
     "ConditionalVAE",
+    "ConvolutionalModel",
     "EncodingModel",
+    "InfoGAN",
+    "InfoRecipe",
     "LatentModel",
     "Recipe",
+    "SSInfoGAN",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lscgan.latent import LatentDesign
 from lscgan.models.augmentation import augment
-from lscgan.models.latent_model import LatentModel
+from lscgan.models.latent_model import ConvolutionalModel
 from lscgan.networks import Discriminator
 from lscgan.objectives import (
     gradient_penalty,
@@ -111,7 +111,7 @@ class Recipe:
             raise ValueError(f"reach_after is at least 0, not {self.reach_after}")
 
 
-class GAN(LatentModel):
+class GAN(ConvolutionalModel):
     """A generator and a discriminator; with condition blocks and ``conditional``, a cGAN.
 
     The generator is the decoder: the same network as the VAE's, so that comparisons are fair.
@@ -120,7 +120,7 @@ class GAN(LatentModel):
         design: the latent space; ``LatentDesign.lsc((), 512)`` is plain noise,
             ``LatentDesign.conditional(...)`` a conditional GAN's input (Mirza & Osindero 2014).
         recipe: see :class:`Recipe`; the fields that speak of an encoder have no effect here.
-        size, channels, width, upsampling: see :class:`LatentModel`.
+        size, channels, width, upsampling: see :class:`ConvolutionalModel`.
 
     Raises:
         ValueError: the recipe's ``reach_of`` names what is no attribute of the design.

@@ -16,26 +16,22 @@ class LatentModel(nn.Module):
 
     Args:
         design: the latent space.
-        size, channels, width: the images and the networks, see :class:`lscgan.networks.Encoder`.
-        upsampling: how the decoder doubles, see :class:`lscgan.networks.Decoder`.
-
-    Raises:
-        ValueError: ``size`` or ``upsampling`` does not fit the networks.
+        decoder: vectors (B, D) to images (B, C, H, W) in [0, 1].
+        size, channels, width: the images' side and channels, and the networks' width.
     """
 
     def __init__(
-        self,
-        design: LatentDesign,
-        size: int = 64,
-        channels: int = 3,
-        width: int = 24,
-        upsampling: str = "transposed",
+        self, design: LatentDesign, decoder: nn.Module, size: int, channels: int, width: int
     ):
         super().__init__()
         self.design = design
         self.size, self.channels, self.width = size, channels, width
-        self.upsampling = upsampling
-        self.decoder = Decoder(design.size, size, channels, width, upsampling)
+        self.decoder = decoder
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels that training reads from the data; () reads none."""
+        return self.design.names
 
     def decode(self, z: Tensor) -> Tensor:
         """The image of each latent vector: (B, D) -> (B, C, H, W), float32 in [0, 1]."""
@@ -70,7 +66,6 @@ class LatentModel(nn.Module):
             "size": self.size,
             "channels": self.channels,
             "width": self.width,
-            "upsampling": self.upsampling,
         }
 
     @classmethod
@@ -79,8 +74,37 @@ class LatentModel(nn.Module):
         return cls(**{**config, "design": LatentDesign.from_dict(config["design"])})
 
 
-class EncodingModel(LatentModel):
-    """A latent model that also looks at images, with an encoder: the VAEs and the LSC-GAN."""
+class ConvolutionalModel(LatentModel):
+    """A latent model on the book's convolutional decoder: the VAEs and the GANs of parts 1 and 2.
+
+    Args:
+        design: the latent space.
+        size, channels, width: the images and the networks, see :class:`lscgan.networks.Encoder`.
+        upsampling: how the decoder doubles, see :class:`lscgan.networks.Decoder`.
+
+    Raises:
+        ValueError: ``size`` or ``upsampling`` does not fit the networks.
+    """
+
+    def __init__(
+        self,
+        design: LatentDesign,
+        size: int = 64,
+        channels: int = 3,
+        width: int = 24,
+        upsampling: str = "transposed",
+    ):
+        decoder = Decoder(design.size, size, channels, width, upsampling)
+        super().__init__(design, decoder, size, channels, width)
+        self.upsampling = upsampling
+
+    def config(self) -> dict[str, Any]:
+        """How to build this model again, in plain numbers and strings."""
+        return {**super().config(), "upsampling": self.upsampling}
+
+
+class EncodingModel(ConvolutionalModel):
+    """A convolutional model with an encoder, that looks at images: the VAEs and the LSC-GAN."""
 
     encoder: Encoder
 

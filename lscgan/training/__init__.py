@@ -1,5 +1,6 @@
 """Training: one loop for every model, and the run folder that it writes."""
 
+from lscgan.training.batches import Batches, Epochs, LabelSchedule, ScheduledBatches
 from lscgan.training.loop import (
     NotFiniteError,
     Trainable,
@@ -12,9 +13,13 @@ from lscgan.training.parameters import ParameterError, parameters
 from lscgan.training.run_folder import RunFolder
 
 __all__ = [
+    "Batches",
+    "Epochs",
+    "LabelSchedule",
     "NotFiniteError",
     "ParameterError",
     "RunFolder",
+    "ScheduledBatches",
     "Trainable",
     "TrainingSettings",
     "parameters",

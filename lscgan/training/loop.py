@@ -30,6 +30,7 @@ from lscgan.data import LabelledImages
 from lscgan.figures import contact_sheet
 from lscgan.files import replacing
 from lscgan.latent import LatentDesign
+from lscgan.training.batches import Batches, Epochs
 from lscgan.training.run_folder import RunFolder
 
 SHEET = 64
@@ -139,6 +140,7 @@ def train(
     folder: str | Path,
     resume: bool = True,
     watch: Callable[[nn.Module], dict[str, float]] | None = None,
+    batches: Batches | None = None,
 ) -> RunFolder:
     """Train a model on labelled images and write a run folder; resume it where one was killed.
 
@@ -155,6 +157,7 @@ def train(
         watch: measures the model at every line of metrics, and at the start; what it returns
             stands in that line. It gets the weights to use (averaged, where averaging is on), in
             eval mode, and does not change the course of the run.
+        batches: which rows make each batch; passes over all images by default.
 
     Returns:
         The run folder.
@@ -172,17 +175,21 @@ def train(
         )
     run = RunFolder(folder)
     module = cast(nn.Module, model)
-    design = getattr(module, "design", None)  # a judge has none
-    if design is not None and design.names and design.names != tuple(data.names):
+    wanted = getattr(module, "label_names", ())  # a judge says what it reads by itself
+    if wanted and wanted != tuple(data.names):
         raise ValueError(
-            f"the design's attributes are {', '.join(design.names)}; the data's are "
-            f"{', '.join(data.names)}: load the data with names=design.names"
+            f"the model reads the labels {', '.join(wanted)}; the data's are "
+            f"{', '.join(data.names)}: load the data with names=model.label_names"
         )
     config = {
         "model": {"kind": type(model).__name__, "config": model.config()},
         "data": {"count": len(data), "shape": list(data.images.shape[1:]), **data.source},
         "training": dataclasses.asdict(settings),
     }
+    if batches is not None:
+        config["batches"] = batches.config()
+    else:
+        batches = Epochs(len(data), settings.batch_size, settings.seed)
     fresh = not resume or not (run.path / "config.json").is_file()
     if fresh:
         _clear(run)
@@ -199,7 +206,7 @@ def train(
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _deterministic(), _interruptible() as stop:
         torch.manual_seed(settings.seed)
-        _Training(model, module, data, settings, run, device, watch).go(stop)
+        _Training(model, module, data, settings, run, device, watch, batches).go(stop)
     return run
 
 
@@ -215,8 +222,9 @@ class _Training:
         run: RunFolder,
         device: torch.device,
         watch: Callable[[nn.Module], dict[str, float]] | None,
+        batches: Batches,
     ):
-        self.watch = watch
+        self.watch, self.batches = watch, batches
         self.model, self.module, self.settings, self.run = model, module, settings, run
         self.data, self.device = data, device
         self.dtype = pick_precision(settings.precision, device)
@@ -230,7 +238,6 @@ class _Training:
             self.averaged = AveragedModel(
                 module, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True
             )
-        self.epoch, self.order = -1, torch.empty(0, dtype=torch.long)
         self.seen = 0
         self.seconds = 0.0
         self.metrics: list[dict[str, float]] = []
@@ -282,7 +289,8 @@ class _Training:
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
-        batch = self._batch().to(self.device)  # (B,)
+        step = self.seen // self.settings.batch_size
+        batch = self.batches.rows(step).to(self.device)  # (B,)
         pictures = images[batch].float().contiguous(memory_format=torch.channels_last) / 255
         half = self.dtype != torch.float32
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
@@ -291,16 +299,6 @@ class _Training:
             self.averaged.update_parameters(self.module)
         self.seen += self.settings.batch_size
         return terms
-
-    def _batch(self) -> Tensor:
-        """The rows of the next batch: a function of the seed and the images seen, nothing else."""
-        size = self.settings.batch_size
-        batches = len(self.data) // size
-        epoch, index = divmod(self.seen // size, batches)
-        if epoch != self.epoch:
-            chance = torch.Generator().manual_seed(self.settings.seed * 1_000_003 + epoch)
-            self.epoch, self.order = epoch, torch.randperm(len(self.data), generator=chance)
-        return self.order[index * size : (index + 1) * size]
 
     def _log(self, means: dict[str, float]) -> None:
         broken = [name for name, value in means.items() if not math.isfinite(value)]
@@ -398,9 +396,10 @@ class _Training:
             if sample is not None:
                 generator = torch.Generator().manual_seed(self.settings.seed)
                 rows = torch.randint(len(self.data), (SHEET,), generator=generator)
-                # A plain VAE has nothing to be asked for, whatever labels the data has.
+                # A plain VAE has nothing to be asked for, and codes are no labels.
                 design = cast(LatentDesign, self.module.design)
-                labels = self.data.labels[rows] if design.names else None
+                asked = design.names == tuple(self.data.names)
+                labels = self.data.labels[rows] if asked else None
                 contact_sheet(sample(labels, SHEET, generator), self.run.samples)
 
     def _finish(self) -> None:

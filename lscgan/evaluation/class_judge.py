@@ -1,0 +1,141 @@
+"""The judge of classes: a small convolutional classifier, trained on all labels of a data set."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from lscgan.data import LabelledImages
+from lscgan.evaluation.intervals import Interval, wilson_interval
+from lscgan.evaluation.pictures import in_pieces
+
+FEATURES = 128
+MOVED = 2
+"""By how many pixels a judge's training images are moved, at most."""
+
+
+class ClassJudge(nn.Module):
+    """Reads which of K classes an image shows.
+
+    Trained on few labels instead, without moving images, it is what a chapter compares with:
+    what those labels alone are worth.
+
+    Args:
+        classes: K.
+        size: the images' side in pixels, a multiple of 4.
+        channels: 1 for grey, 3 for colour.
+        width: channels of the first convolution.
+        moved: train on images moved by up to :data:`MOVED` pixels.
+
+    Raises:
+        ValueError: ``size`` is no multiple of 4, or there are fewer than 2 classes.
+    """
+
+    def __init__(
+        self, classes: int, size: int = 28, channels: int = 1, width: int = 32, moved: bool = True
+    ):
+        super().__init__()
+        if size % 4 or size < 4:
+            raise ValueError(f"images are a multiple of 4 pixels wide, not {size}")
+        if classes < 2:
+            raise ValueError(f"there are at least 2 classes, not {classes}")
+        self.classes, self.size, self.channels = classes, size, channels
+        self.width, self.moved = width, moved
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, width, 3, padding=1),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.BatchNorm2d(2 * width),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Dropout(0.25),
+            nn.Linear(2 * width * (size // 4) ** 2, FEATURES),
+        )
+        self.head = nn.Sequential(
+            nn.BatchNorm1d(FEATURES), nn.ReLU(), nn.Dropout(0.25), nn.Linear(FEATURES, classes)
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) in [0, 1] -> logits (B, K), float32.
+
+        Raises:
+            ValueError: the images have another shape than the judge's.
+        """
+        logits: Tensor = self.head(self.features(images)).float()
+        return logits
+
+    def features(self, images: Tensor) -> Tensor:
+        """The last hidden layer, (B, C, H, W) -> (B, 128)."""
+        expected = (self.channels, self.size, self.size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(
+                f"this judge takes images of shape (B, {self.channels}, {self.size}, {self.size})"
+                f", not {tuple(images.shape)}"
+            )
+        features: Tensor = self.body(images)
+        return features
+
+    def classify(self, images: Tensor) -> Tensor:
+        """Each image's most probable class, (B, C, H, W) -> (B,) int64."""
+        return in_pieces(self, images).argmax(dim=1)
+
+    # -- training it --------------------------------------------------------------------------
+
+    def optimizers(self, learning_rate: float) -> dict[str, torch.optim.Optimizer]:
+        """One AdamW."""
+        return {"judge": torch.optim.AdamW(self.parameters(), lr=learning_rate, weight_decay=1e-3)}
+
+    def training_step(
+        self, images: Tensor, labels: Tensor, optimizers: dict[str, torch.optim.Optimizer]
+    ) -> dict[str, Tensor]:
+        """Cross-entropy of the class; labels (B, 1)."""
+        logits = self(moved(images) if self.moved else images)  # (B, K)
+        loss = nn.functional.cross_entropy(logits, labels[:, 0].long())
+        optimizers["judge"].zero_grad(set_to_none=True)
+        loss.backward()
+        optimizers["judge"].step()
+        return {"loss": loss.detach()}
+
+    # -- saving it ----------------------------------------------------------------------------
+
+    def config(self) -> dict[str, Any]:
+        return {
+            "classes": self.classes,
+            "size": self.size,
+            "channels": self.channels,
+            "width": self.width,
+            "moved": self.moved,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        return cls(**config)
+
+
+def moved(images: Tensor) -> Tensor:
+    """Each image moved by a few whole pixels, edges repeated: (B, C, H, W) -> the same."""
+    height, width = images.shape[-2:]
+    padded = nn.functional.pad(images, (MOVED,) * 4, mode="replicate")
+    by = torch.randint(2 * MOVED + 1, (len(images), 2))
+    return torch.stack(
+        [
+            image[:, top : top + height, left : left + width]
+            for image, (top, left) in zip(padded, by.tolist(), strict=True)
+        ]
+    )
+
+
+def class_accuracy(logits: Tensor, data: LabelledImages) -> Interval:
+    """Share of images whose largest logit is their class's, with its 95% interval.
+
+    Args:
+        logits: (N, K).
+        data: N images with one class label.
+    """
+    right = logits.argmax(dim=1).cpu() == data.labels[:, 0].long()
+    return wilson_interval(int(right.sum()), len(right))
