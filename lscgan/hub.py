@@ -11,14 +11,14 @@ from torch import nn
 
 from lscgan import weights
 from lscgan.evaluation import ClassJudge, FaceGate, FaceJudge, Judges, MouthJudge
-from lscgan.models import GAN, LSCGAN, LSCVAE, VAE, ConditionalVAE, InfoGAN, SSInfoGAN
+from lscgan.models import GAN, LSCGAN, LSCVAE, VAE, ConditionalVAE, InfoGAN, LabelsOnly, SSInfoGAN
 from lscgan.training import RunFolder
 
 SHIPPED = Path(__file__).parent / "shipped"
 _KINDS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
-        *(VAE, LSCVAE, ConditionalVAE, GAN, LSCGAN, InfoGAN, SSInfoGAN),
+        *(VAE, LSCVAE, ConditionalVAE, GAN, LSCGAN, InfoGAN, SSInfoGAN, LabelsOnly),
         *(FaceJudge, MouthJudge, FaceGate, ClassJudge),
     )
 }

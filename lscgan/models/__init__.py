@@ -1,6 +1,6 @@
 """The models, one a file: each holds its design, its networks and its training step."""
 
-from lscgan.models.baselines import Arithmetic, ConditionalVAE
+from lscgan.models.baselines import Arithmetic, ConditionalVAE, LabelsOnly
 from lscgan.models.gan import GAN, Recipe
 from lscgan.models.infogan import InfoGAN, InfoRecipe
 from lscgan.models.latent_model import ConvolutionalModel, EncodingModel, LatentModel
@@ -20,6 +20,7 @@ __all__ = [
     "EncodingModel",
     "InfoGAN",
     "InfoRecipe",
+    "LabelsOnly",
     "LatentModel",
     "Recipe",
     "SSInfoGAN",

@@ -1,18 +1,23 @@
-"""What a chapter compares LSC-GAN with, on the same networks: a conditional VAE, and arithmetic.
+"""What a chapter compares with, on the same networks: a conditional VAE, arithmetic, labels alone.
 
 The conditional GAN is :class:`lscgan.models.GAN` with a conditional design and discriminator.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Self
+
 import torch
 from torch import Tensor, nn
 
 from lscgan.data import LabelledImages
 from lscgan.latent import ConditionBlock, LatentDesign, Noise
+from lscgan.models.infogan import BETAS
 from lscgan.models.latent_model import drawn_from
 from lscgan.models.vae import VAE
-from lscgan.objectives import gaussian_kl, gaussian_nll
+from lscgan.networks import CodeReader, InfoTrunk
+from lscgan.objectives import categorical_nll, gaussian_kl, gaussian_nll
 
 
 class ConditionalVAE(VAE):
@@ -88,3 +93,70 @@ class Arithmetic(nn.Module):
         labels = nn.functional.pad(z[:, :attributes], (0, 1), value=1.0)  # (B, A + 1)
         moved = z[:, attributes:] + labels @ self.vectors.to(z.device)  # (B, D)
         return self.vae.decode(moved)
+
+
+class LabelsOnly(nn.Module):
+    """ss-InfoGAN's trunk and Q_ss without the GAN: a classifier that a few labels teach.
+
+    The difference between its accuracy and Q_ss's is what the images without labels are worth.
+
+    Args:
+        classes: how many classes each label has, by its name in the data.
+        size, channels, width, hidden: see :class:`lscgan.networks.InfoTrunk`.
+    """
+
+    def __init__(
+        self,
+        classes: Mapping[str, int],
+        size: int = 28,
+        channels: int = 1,
+        width: int = 64,
+        hidden: int = 1024,
+    ):
+        super().__init__()
+        self.classes = dict(classes)
+        self.size, self.channels, self.width, self.hidden = size, channels, width, hidden
+        self.trunk = InfoTrunk(size, channels, width, hidden)
+        self.q_ss = CodeReader(hidden, classes, hidden=False)
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels that training reads from the data."""
+        return tuple(self.classes)
+
+    def classify(self, images: Tensor, name: str | None = None) -> Tensor:
+        """Logits of one label, the first by default: (B, C, H, W) in [0, 1] -> (B, classes)."""
+        logits: Tensor = self.q_ss(self.trunk(images))[name or self.label_names[0]]
+        return logits
+
+    def training_step(
+        self, images: Tensor, labels: Tensor, optimizers: dict[str, torch.optim.Optimizer]
+    ) -> dict[str, Tensor]:
+        """Cross-entropy of every label; labels (B, L), all known."""
+        read = self.q_ss(self.trunk(images))
+        loss = torch.stack(
+            [categorical_nll(read[n], labels[:, i]).mean() for i, n in enumerate(self.classes)]
+        ).sum()
+        optimizers["reader"].zero_grad(set_to_none=True)
+        loss.backward()
+        optimizers["reader"].step()
+        return {"loss": loss.detach()}
+
+    def optimizers(self, learning_rate: float) -> dict[str, torch.optim.Optimizer]:
+        """One Adam."""
+        return {"reader": torch.optim.Adam(self.parameters(), learning_rate, BETAS)}
+
+    def config(self) -> dict[str, Any]:
+        """How to build this model again, in plain numbers and strings."""
+        return {
+            "classes": self.classes,
+            "size": self.size,
+            "channels": self.channels,
+            "width": self.width,
+            "hidden": self.hidden,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The untrained model that :meth:`config` describes."""
+        return cls(**config)

@@ -34,9 +34,13 @@ class InfoRecipe:
         label_weight: of reading the labelled codes; ss-InfoGAN alone has them.
         discriminator_rate: D's learning rate, the heads' and the trunk's included, in units of
             G's. Officially 1e-4 against 1e-3; InfoGAN's own code has 2e-4 against 1e-3.
-        labels_from_fakes: the head that reads labels learns from generated images as well, whose
-            class is known because it was asked for (ACGAN, Odena et al. 2017). Officially it
+        fakes_weight: of the head that reads labels learning from generated images as well, whose
+            class is known because it was asked for (ACGAN, Odena et al. 2017). Officially 0: it
             learns from labelled real images alone.
+        fakes_after: steps before that begins: G should first draw what it is asked for.
+        joint_batches: D looks at real and generated images in one batch. Officially each has a
+            batch of its own, and batch normalisation then makes a nearly blank image look like
+            any other: G can write its codes in differences that no eye sees. Ours.
 
     Raises:
         ValueError: a value is out of its range.
@@ -45,10 +49,12 @@ class InfoRecipe:
     information_weight: float = 0.8
     label_weight: float = 2.0
     discriminator_rate: float = 0.1
-    labels_from_fakes: bool = False
+    fakes_weight: float = 0.0
+    fakes_after: int = 0
+    joint_batches: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("information_weight", "label_weight"):
+        for name in ("information_weight", "label_weight", "fakes_weight", "fakes_after"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is at least 0 and finite, not {getattr(self, name)}")
         if not 0 < self.discriminator_rate < math.inf:
@@ -74,6 +80,8 @@ class InfoGAN(LatentModel):
         ValueError: the design has parts that are no codes, or ``size`` is no multiple of 4.
     """
 
+    steps: Tensor
+
     def __init__(
         self,
         design: LatentDesign,
@@ -96,6 +104,7 @@ class InfoGAN(LatentModel):
         self.real = CodeReader(hidden, {"real": 1}, hidden=False)
         unlabelled = {c.name: c.size for c in design.codes if c.name not in self.label_names}
         self.q_us = CodeReader(hidden, unlabelled, hidden=True) if unlabelled else None
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -155,7 +164,7 @@ class InfoGAN(LatentModel):
         z = self.design.sample(count=len(images)).to(images.device)  # (B, D)
         fakes = self.decode(z)  # (B, C, H, W)
 
-        real, fake = self.trunk(images), self.trunk(fakes.detach())  # (B, F) each
+        real, fake = self._features(images, fakes.detach())  # (B, F) each
         d_terms = self.discriminator_loss(real, fake, labels, z)
         optimizers["discriminator"].zero_grad(set_to_none=True)
         d_terms["discriminator"].backward()
@@ -163,12 +172,15 @@ class InfoGAN(LatentModel):
 
         for parameter in self.read_by():
             parameter.requires_grad_(False)  # G's step needs no gradient of D's weights
-        g_terms = self.generator_loss(self.trunk(fakes), z)
+        joint = self.recipe.joint_batches
+        fake = self._features(images, fakes)[1] if joint else self.trunk(fakes)  # (B, F)
+        g_terms = self.generator_loss(fake, z)
         optimizers["generator"].zero_grad(set_to_none=True)
         g_terms["generator"].backward()
         optimizers["generator"].step()
         for parameter in self.read_by():
             parameter.requires_grad_(True)
+        self.steps += 1
         return {name: value.detach() for name, value in {**g_terms, **d_terms}.items()}
 
     def optimizers(self, learning_rate: float) -> dict[str, torch.optim.Optimizer]:
@@ -265,6 +277,13 @@ class InfoGAN(LatentModel):
             else values[:, 0]
             for name, values in read.items()
         }
+
+    def _features(self, images: Tensor, fakes: Tensor) -> tuple[Tensor, Tensor]:
+        """The trunk's features of both, (B, F) each."""
+        if self.recipe.joint_batches:
+            real, fake = self.trunk(torch.cat([images, fakes])).chunk(2)
+            return real, fake
+        return self.trunk(images), self.trunk(fakes)
 
     def _score(self, features: Tensor) -> Tensor:
         scores: Tensor = self.real(features)["real"][:, 0]  # (B,)

@@ -63,9 +63,10 @@ class SSInfoGAN(InfoGAN):
         loss = real.new_zeros((), dtype=torch.float32)
         if bool(known.any()):
             loss = loss + self.label_loss(real[known], labels[known])
-        if self.recipe.labels_from_fakes:
-            loss = loss + self.label_loss(fake, self._asked(z))
         discriminator = terms["discriminator"] + self.recipe.label_weight * loss
+        if self.recipe.fakes_weight and int(self.steps) >= self.recipe.fakes_after:
+            asked = self.label_loss(fake, self._asked(z))
+            discriminator = discriminator + self.recipe.fakes_weight * asked
         return {**terms, "discriminator": discriminator, "labels": loss}
 
     def generator_loss(self, fake: Tensor, z: Tensor) -> dict[str, Tensor]:

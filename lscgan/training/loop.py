@@ -396,11 +396,13 @@ class _Training:
             if sample is not None:
                 generator = torch.Generator().manual_seed(self.settings.seed)
                 rows = torch.randint(len(self.data), (SHEET,), generator=generator)
-                # A plain VAE has nothing to be asked for, and codes are no labels.
+                # A plain VAE has nothing to be asked for, codes are no labels, and some labels
+                # may not be known: what cannot be asked is drawn.
                 design = cast(LatentDesign, self.module.design)
-                asked = design.names == tuple(self.data.names)
-                labels = self.data.labels[rows] if asked else None
-                contact_sheet(sample(labels, SHEET, generator), self.run.samples)
+                labels = self.data.labels[rows]
+                asked = design.names == tuple(self.data.names) and bool(labels.isfinite().all())
+                given = labels if asked else None
+                contact_sheet(sample(given, SHEET, generator), self.run.samples)
 
     def _finish(self) -> None:
         self._write_weights()
