@@ -25,7 +25,7 @@ book: $(BUILT) ## install what is needed, run every chapter, build the pages
 
 test: $(BUILT) ## install what is needed, build the book, run every test
 	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval-lax book/index.ipynb book/part1 book/part2
+	$(BIN)/python -m pytest --nbval-lax book/index.ipynb book/part1 book/part2 book/part3 book/part4
 
 lint: $(INSTALLED) ## check style and types of code and notebooks
 	$(BIN)/ruff check

@@ -116,7 +116,82 @@ def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
     assert "not 'magic'" in str(stopped.value)
 
 
-@pytest.mark.parametrize("name", ["judge", "lsc_vae", "lsc_vae_sweep", "lsc_gan", "baselines"])
+def test_a_judge_of_classes_end_to_end(tmp_path: Path) -> None:
+    run("class_judge", tmp_path, labels=40, images=1_600, batch_size=64, width=4)
+    figures = json.loads((tmp_path / "run" / "figures.json").read_text())
+    assert figures["labels"] == 40
+    assert figures["test_images"] == 500
+    share, low, high = figures["accuracy"]
+    assert 0.1 < low < share < high  # it reads better than chance
+    assert len(figures["accuracy_by_class"]) == 10
+
+
+SMALL_CODES = {"images": 256, "batch_size": 64, "width": 4, "hidden": 16}
+
+
+@pytest.mark.parametrize("information_weight", [0.8, 0.0])
+def test_infogan_end_to_end(information_weight: float, tmp_path: Path) -> None:
+    small = {**SMALL_CODES, "categorical": [10, 3], "continuous": 1, "noise": 8}
+    run("infogan", tmp_path, information_weight=information_weight, **small)
+    figures = json.loads((tmp_path / "run" / "figures.json").read_text())
+    assert sorted(figures["control"]["mapping"]) == list(range(10))
+    assert sum(map(sum, figures["control"]["counts"])) == 1_280
+    assert set(figures["information"]) == {"categorical_1", "categorical_2", "continuous_1"}
+    assert figures["information"]["categorical_1"][0] <= figures["information"]["categorical_1"][1]
+    assert [code["code"] for code in figures["codes"]] == ["continuous_1"]
+    lines = [
+        json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    ]
+    assert [line["images"] for line in lines] == [0, 256]
+    assert all(0 <= line["control"] <= 1 for line in lines)
+
+
+def test_ss_infogan_end_to_end(tmp_path: Path) -> None:
+    run("ss_infogan", tmp_path, labels=20, categorical=[3], continuous=1, noise=8, **SMALL_CODES)
+    folder = tmp_path / "run"
+    figures = json.loads((folder / "figures.json").read_text())
+    assert figures["labels"] == 20
+    assert set(figures["alone"]) == {"labels only", "judge on labels"}
+    assert 0 <= figures["q_ss"][0] <= 1
+    assert figures["fidelity"]["nearness"] > 0
+    settings = json.loads((folder / "config.json").read_text())
+    assert settings["batches"]["labelled"] == settings["data"]["labels_kept"] == 20
+
+
+@pytest.mark.parametrize("fill", ["ss-infogan", "labels-only", "known", "all"])
+def test_both_papers_end_to_end(fill: str, tmp_path: Path) -> None:
+    small = {"count": 200, "labels": 100, "reader_images": 256, "vae_images": 128}
+    run(
+        "few_labels",
+        tmp_path,
+        fill=fill,
+        gan_images=128,
+        width=4,
+        samples=200,
+        turned_faces=10,
+        **small,
+    )
+    figures = json.loads((tmp_path / "run" / "figures.json").read_text())
+    assert figures["labels"] == (200 if fill == "all" else 100)
+    right = figures["labels_right"].values()
+    given = fill in ("known", "all")
+    assert all((share == 1.0) if given else (0.5 <= share <= 1.0) for share in right)
+    assert figures["control"]["count"] == 200
+
+
+def test_an_unknown_way_to_fill_in_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(papermill.PapermillExecutionError) as stopped:
+        run("few_labels", tmp_path, fill="magic", count=64)
+    assert "not 'magic'" in str(stopped.value)
+
+
+RUNS_WITH_IMAGES = [
+    *("judge", "lsc_vae", "lsc_vae_sweep", "lsc_gan", "baselines"),
+    *("class_judge", "infogan", "ss_infogan"),
+]
+
+
+@pytest.mark.parametrize("name", RUNS_WITH_IMAGES)
 def test_a_misspelt_parameter_stops_the_run_and_names_the_valid_ones(
     name: str, tmp_path: Path
 ) -> None:
