@@ -321,7 +321,7 @@ def test_the_official_settings() -> None:
 @pytest.mark.parametrize("side", [4, 12, 32])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_other_sizes_and_colours(side: int, channels: int) -> None:
-    images = InfoGenerator(7, side, channels, width=2, hidden=5)(torch.randn(3, 7))
+    images = InfoGenerator(7, side, channels, width=2, hidden=5)(torch.randn(3, 7)).detach()
     assert images.shape == (3, channels, side, side)
     assert images.dtype == torch.float32
     assert 0 <= float(images.min()) <= float(images.max()) <= 1

@@ -12,16 +12,30 @@ import torch
 import lscgan
 from lscgan import data, hub
 from lscgan.data import faces
-from lscgan.evaluation import ReversalReport, control, fidelity, judge_report, reversal
+from lscgan.evaluation import (
+    ReversalReport,
+    class_accuracy,
+    class_control,
+    control,
+    fidelity,
+    judge_report,
+    reversal,
+)
+from lscgan.evaluation.pictures import in_pieces
 from lscgan.latent import LatentDesign
 
 NAMES = [
+    "digit-judge",
     "face-gate",
     "face-judge",
+    "fashion-judge",
+    "infogan-digits",
     "lsc-gan-faces",
     "lsc-vae-faces",
     "lsc-vae-faces-presence",
     "mouth-judge",
+    "ss-infogan-digits",
+    "ss-infogan-fashion",
 ]
 AMOUNTS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
@@ -233,3 +247,53 @@ def test_a_sweeps_table_holds_what_its_grid_asked_for() -> None:
         assert {row for row, _ in done} == rows
         for row in record.figures["rows"]:
             assert 0 <= row["figures"]["control"]["mean"] <= 1
+
+
+# -- parts 3 and 4 ----------------------------------------------------------------------------
+
+
+def test_the_digit_judge_reads_digits_that_it_was_not_taught() -> None:
+    test = data.load("digits", "test")
+    share, low, _ = class_accuracy(in_pieces(load("digit-judge"), test.float()), test)
+    assert low > 0.97
+    assert share == pytest.approx(hub.record("digit-judge").figures["accuracy"][0], abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("name", "judge", "least"),
+    [("ss-infogan-digits", "digit-judge", 0.94), ("ss-infogan-fashion", "fashion-judge", 0.83)],
+)
+def test_ss_infogan_draws_the_class_that_is_asked(name: str, judge: str, least: float) -> None:
+    report = class_control(load(name), load(judge), generator=seeded(11))
+    assert report.accuracy[0] > least
+    assert report.accuracy == report.matched  # the code already means the label
+    recorded = hub.record(name).figures["control"]["accuracy"][0]
+    assert report.accuracy[0] == pytest.approx(recorded, abs=0.03)
+    assert hub.record(name).config["data"]["labels_kept"] == 132
+
+
+def test_q_ss_reads_more_than_the_same_networks_learn_from_the_labels_alone() -> None:
+    test = data.load("digits", "test")
+    share, *_ = class_accuracy(in_pieces(load("ss-infogan-digits").classify, test.float()), test)
+    figures = hub.record("ss-infogan-digits").figures
+    assert share == pytest.approx(figures["q_ss"][0], abs=0.005)
+    for name in ("ss-infogan-digits", "ss-infogan-fashion"):
+        figures = hub.record(name).figures
+        assert figures["q_ss"][0] > figures["alone"]["labels only"][0] + 0.03
+
+
+def test_infogan_finds_classes_without_labels_better_than_chance() -> None:
+    report = class_control(load("infogan-digits"), load("digit-judge"), generator=seeded(12))
+    recorded = hub.record("infogan-digits").figures["control"]
+    assert report.matched[0] == pytest.approx(recorded["matched"][0], abs=0.05)
+    assert report.matched[0] > 0.4
+    assert sorted(report.mapping) == list(range(10))
+    assert "labels_kept" not in hub.record("infogan-digits").config["data"]
+
+
+@pytest.mark.parametrize("name", ["ss-infogan-labels", "few-labels"])
+def test_the_tables_of_few_labels_hold_what_their_grids_asked_for(name: str) -> None:
+    record = hub.record(name)
+    seeds = record.config["seeds"]
+    asked = {(r["name"], s) for r in record.config["rows"] for s in r.get("seeds", seeds)}
+    assert {(row["row"], row["seed"]) for row in record.figures["rows"]} == asked

@@ -52,15 +52,13 @@ class Channel:
         """p(c|x), (X, K); where no code gives x, the prior."""
         joint = (self.prior[:, None] * self.likelihood).T  # (X, K)
         marginal = joint.sum(dim=1, keepdim=True)  # (X, 1)
-        return torch.where(marginal > 0, joint / marginal.clamp_min(_TINY), self.prior)
+        return torch.where(marginal > 0, joint / torch.where(marginal > 0, marginal, 1.0), self.prior)
 
     def information(self) -> float:
         """I(c; x), exactly."""
         joint = self.prior[:, None] * self.likelihood  # (K, X)
         apart = self.prior[:, None] * joint.sum(dim=0)  # (K, X): were they independent
-        terms = torch.where(
-            joint > 0, joint * (joint.clamp_min(_TINY) / apart.clamp_min(_TINY)).log(), 0.0
-        )
+        terms = torch.special.xlogy(joint, joint / torch.where(apart > 0, apart, 1.0))  # (K, X)
         return float(terms.sum())
 
     def bound(self, q: Tensor) -> float:
@@ -73,7 +71,7 @@ class Channel:
             raise ValueError(f"q is {tuple(self.likelihood.T.shape)}, not {tuple(q.shape)}")
         _check_distributions("q", q)
         joint = self.prior[:, None] * self.likelihood  # (K, X)
-        expected = torch.where(joint > 0, joint * q.T.log(), 0.0).sum()
+        expected = torch.special.xlogy(joint, q.T).sum()
         return float(expected) + entropy(self.prior)
 
 
