@@ -184,7 +184,10 @@ def categorical_nll(logits: Tensor, classes: Tensor) -> Tensor:
             f"classes have shape ({len(logits)},) or {tuple(logits.shape)}, "
             f"not {tuple(classes.shape)}"
         )
-    return torch.nn.functional.cross_entropy(logits, classes.long(), reduction="none")  # (B,)
+    index = classes.long()
+    if bool(((index != classes) | (index < 0) | (index >= logits.shape[1])).any()):
+        raise ValueError(f"a class is a whole number from 0 to {logits.shape[1] - 1}")
+    return torch.nn.functional.cross_entropy(logits, index, reduction="none")  # (B,)
 
 
 def uniform_error(read: Tensor, codes: Tensor) -> Tensor:

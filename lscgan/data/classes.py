@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def _idx(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
     """MNIST's and Fashion-MNIST's four files, wherever they lie: (N, 1, 28, 28) uint8, (N,)."""
     # Here and below torchvision is imported where it is needed: its import takes a second.
     from torchvision import datasets
-    from torchvision.datasets.utils import check_integrity, extract_archive
+    from torchvision.datasets.utils import extract_archive
 
     kind = getattr(datasets, _TORCHVISION[name])
     raw = folder / kind.__name__ / "raw"
@@ -112,13 +113,14 @@ def _idx(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
         if found is None:
             continue
         # A system package has packed the same files anew and vouches for them itself.
-        if found.parent in (folder, raw) and not check_integrity(str(found), checksum):
-            raise ValueError(
-                f"{found} is truncated or altered: its checksum is not {checksum}; remove it and "
-                "run again"
-            )
+        if found.parent in (folder, raw):
+            _check(found, checksum)
         raw.mkdir(parents=True, exist_ok=True)
         extract_archive(str(found), str(raw))
+    for archive in checksums:
+        unpacked = (raw / archive).with_suffix("")
+        if unpacked.is_file() and not _whole(unpacked):
+            raise ValueError(f"{unpacked} is truncated or altered: remove it and run again")
     try:
         data = kind(str(folder), train=split == "train", download=True)
     except (RuntimeError, OSError) as error:
@@ -130,6 +132,12 @@ def _colour(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
     """SVHN and CIFAR-10: (N, 3, 32, 32) uint8, (N,)."""
     from torchvision import datasets
 
+    if name == "svhn":
+        _, file, checksum = datasets.SVHN.split_list[split]
+    else:
+        file, checksum = datasets.CIFAR10.filename, datasets.CIFAR10.tgz_md5
+    if (folder / file).is_file():
+        _check(folder / file, checksum)
     try:
         if name == "svhn":
             data = datasets.SVHN(str(folder), split=split, download=True)
@@ -137,8 +145,25 @@ def _colour(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:
         data = datasets.CIFAR10(str(folder), train=split == "train", download=True)
         return torch.from_numpy(data.data).permute(0, 3, 1, 2), torch.tensor(data.targets)
     except (RuntimeError, OSError) as error:
-        file = f"{split}_32x32.mat" if name == "svhn" else "cifar-10-python.tar.gz"
         raise _not_found(name, folder, [file]) from error
+
+
+def _check(file: Path, checksum: str) -> None:
+    from torchvision.datasets.utils import check_integrity
+
+    if not check_integrity(str(file), checksum):
+        raise ValueError(
+            f"{file} is truncated or altered: its checksum is not {checksum}; remove it and run "
+            "again"
+        )
+
+
+def _whole(file: Path) -> bool:
+    """Whether an idx file is as long as its header says: 4 bytes, the sizes, a byte a value."""
+    with file.open("rb") as opened:
+        header = opened.read(4)
+        sizes = [int.from_bytes(opened.read(4), "big") for _ in range(header[3] if header else 0)]
+    return bool(sizes) and file.stat().st_size == 4 + 4 * len(sizes) + math.prod(sizes)
 
 
 def _not_found(name: str, folder: Path, files: list[str]) -> FileNotFoundError:

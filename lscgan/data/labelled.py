@@ -91,7 +91,7 @@ class LabelledImages:
             if not 0 <= fraction <= 1:
                 raise ValueError(f"fraction is a share from 0 to 1, not {fraction}")
             count = round(fraction * len(self))
-        if count is None or count < 0 or count % 1:
+        if count is None or isinstance(count, builtins.float) or count < 0:
             raise ValueError(f"count is a whole number of at least 0, not {count!r}")
         chance = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=chance)

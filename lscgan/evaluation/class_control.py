@@ -90,12 +90,16 @@ def class_control(
         code: which categorical code; the first by default.
 
     Raises:
-        ValueError: the design has no such categorical code.
+        ValueError: the design has no such categorical code, or the judge knows more classes.
     """
     code, classes = _categorical(model, code)
     z = samples_of(model, code, per_class, generator)
     read = seen(model, z, judge.classify).reshape(classes, per_class)  # (K, P)
-    counts = torch.stack([row.bincount(minlength=classes)[:classes] for row in read])  # (K, K)
+    if int(read.max()) >= classes:
+        raise ValueError(
+            f"the judge reads more classes than the {classes} of {code!r}: use one of as many"
+        )
+    counts = torch.stack([row.bincount(minlength=classes) for row in read])  # (K, K)
     return ClassReport(code, tuple(tuple(row) for row in counts.tolist()))
 
 

@@ -52,7 +52,9 @@ class Channel:
         """p(c|x), (X, K); where no code gives x, the prior."""
         joint = (self.prior[:, None] * self.likelihood).T  # (X, K)
         marginal = joint.sum(dim=1, keepdim=True)  # (X, 1)
-        return torch.where(marginal > 0, joint / torch.where(marginal > 0, marginal, 1.0), self.prior)
+        return torch.where(
+            marginal > 0, joint / torch.where(marginal > 0, marginal, 1.0), self.prior
+        )
 
     def information(self) -> float:
         """I(c; x), exactly."""

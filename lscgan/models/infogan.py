@@ -244,9 +244,10 @@ class InfoGAN(LatentModel):
                 rows = rows[None] if one_row else rows[:, None]
             if rows.ndim != 2 or rows.shape[1] != len(columns):
                 what = "classes" if kind is CategoricalCode else "continuous codes"
+                shape = tuple(torch.as_tensor(values).shape)
                 raise ValueError(
-                    f"this design has {len(columns)} {what}: give (B, {len(columns)}), "
-                    f"not {tuple(torch.as_tensor(values).shape)}"
+                    f"{what}: give (B, {len(columns)}), not {shape}: a column for each such code "
+                    "of the design"
                 )
             given.append((columns, rows))
         lengths = {len(rows) for _, rows in given if len(rows) > 1}
