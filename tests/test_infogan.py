@@ -24,7 +24,7 @@ from lscgan.data import LabelledImages
 from lscgan.evaluation import ClassJudge, class_accuracy, class_control, class_fidelity
 from lscgan.evaluation.pictures import in_pieces
 from lscgan.latent import LatentDesign
-from lscgan.models import GAN, InfoGAN, InfoRecipe, SSInfoGAN
+from lscgan.models import GAN, InfoGAN, InfoRecipe, LabelsOnly, SSInfoGAN
 from lscgan.models.infogan import BETAS, OFFICIAL
 from lscgan.networks import READER_WIDTH, CodeReader, InfoGenerator, InfoTrunk
 from lscgan.objectives import (
@@ -1143,3 +1143,34 @@ def test_500_labels_make_a_code_mean_the_digit(tmp_path: Path, digit_judge: Clas
     assert drawn.diversity > 0.2
     assert drawn.nearness is not None
     assert drawn.nearness > 0.6
+
+
+# -- labels alone -----------------------------------------------------------------------------
+
+
+def test_labels_alone_are_read_by_q_ss_own_networks(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    alone = LabelsOnly({"class": 10}, width=4, hidden=16)
+    full = SSInfoGAN(LatentDesign.ss_infogan({"class": 10}), width=4, hidden=16)
+    for mine, theirs in ((alone.trunk, full.trunk), (alone.q_ss, full.q_ss)):
+        theirs.load_state_dict(mine.state_dict())  # the same layers, or this fails
+    images = torch.rand(6, 1, 28, 28)
+    assert torch.equal(alone.eval().classify(images), full.eval().classify(images))
+    weights.save(alone, tmp_path / "model.safetensors")
+    loaded = lscgan.load(tmp_path / "model.safetensors")
+    assert torch.equal(loaded.classify(images), alone.classify(images))
+
+
+def test_labels_alone_learn_what_they_are_shown() -> None:
+    torch.manual_seed(0)
+    alone = LabelsOnly({"class": 10, "dark": 2}, width=4, hidden=16)
+    assert alone.label_names == ("class", "dark")
+    some = data.load("digits").select(slice(40))
+    labels = torch.cat([some.labels, (some.labels < 5).float()], dim=1)
+    optimizers = alone.optimizers(1e-2)
+    losses = [
+        float(alone.training_step(some.float(), labels, optimizers)["loss"]) for _ in range(30)
+    ]
+    assert alone.classify(some.float(), "dark").shape == (40, 2)
+    assert losses[0] == pytest.approx(math.log(10) + math.log(2), abs=0.3)
+    assert losses[-1] < 0.5 * losses[0]
