@@ -25,6 +25,7 @@ from lscgan.evaluation import ClassJudge, class_accuracy, class_control, class_f
 from lscgan.evaluation.pictures import in_pieces
 from lscgan.latent import LatentDesign
 from lscgan.models import GAN, InfoGAN, InfoRecipe, LabelsOnly, SSInfoGAN
+from lscgan.models.augmentation import translate
 from lscgan.models.infogan import BETAS, OFFICIAL
 from lscgan.networks import READER_WIDTH, CodeReader, InfoGenerator, InfoTrunk
 from lscgan.objectives import (
@@ -1174,3 +1175,31 @@ def test_labels_alone_learn_what_they_are_shown() -> None:
     assert alone.classify(some.float(), "dark").shape == (40, 2)
     assert losses[0] == pytest.approx(math.log(10) + math.log(2), abs=0.3)
     assert losses[-1] < 0.5 * losses[0]
+
+
+# -- images that are moved before they are looked at ------------------------------------------
+
+
+def test_moved_images_are_the_same_images_elsewhere() -> None:
+    torch.manual_seed(0)
+    images = torch.zeros(400, 1, 12, 12)
+    images[:, 0, 5, 6] = 1.0
+    seen = translate(images, 2)
+    assert torch.equal(seen.sum(dim=(1, 2, 3)), torch.ones(400))
+    places = {tuple(place) for place in seen[:, 0].nonzero()[:, 1:].tolist()}
+    assert places == {(y, x) for y in range(3, 8) for x in range(4, 9)}
+    assert torch.equal(translate(images, 0), images)
+
+
+def test_everything_that_the_trunk_looks_at_is_moved_if_the_recipe_says_so() -> None:
+    torch.manual_seed(0)
+    still, moved = (InfoGAN(INFO, InfoRecipe(moved=m), width=4, hidden=16) for m in (0, 2))
+    moved.load_state_dict(still.state_dict())
+    images = torch.rand(8, 1, 28, 28)
+    for model, same in ((still, True), (moved, False)):
+        plain = model.trunk(images), model.trunk(images)
+        looked = model._features(images, images)
+        assert all(torch.equal(p, q) is same for p, q in zip(plain, looked, strict=True))
+    assert not torch.equal(*moved._features(images, images))  # each by its own way
+    with pytest.raises(ValueError, match="moved is at least 0"):
+        InfoRecipe(moved=-1)

@@ -25,10 +25,11 @@ def augment(images: Tensor) -> Tensor:
     images = grey + (images - grey) * chance(0.5, 1.5)
     level = images.mean(dim=(1, 2, 3), keepdim=True)  # (B, 1, 1, 1)
     images = level + (images - level) * chance(0.5, 1.5)
-    return _moved(images, round(SHIFT * images.shape[-1]))
+    return translate(images, round(SHIFT * images.shape[-1]))
 
 
-def _moved(images: Tensor, furthest: int) -> Tensor:
+def translate(images: Tensor, furthest: int) -> Tensor:
+    """Each image moved by up to ``furthest`` pixels, black behind it: (B, C, H, W) -> the same."""
     count, _, height, width = images.shape
     down, right = torch.randint(2 * furthest + 1, (2, count, 1), device=images.device)
     rows = torch.arange(height, device=images.device) + down  # (B, H)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lscgan.latent import CategoricalCode, LatentDesign, UniformCode
+from lscgan.models.augmentation import translate
 from lscgan.models.latent_model import LatentModel
 from lscgan.networks import CodeReader, InfoGenerator, InfoTrunk
 from lscgan.objectives import (
@@ -41,6 +42,8 @@ class InfoRecipe:
         joint_batches: D looks at real and generated images in one batch. Officially each has a
             batch of its own, and batch normalisation then makes a nearly blank image look like
             any other: G can write its codes in differences that no eye sees. Ours.
+        moved: by how many pixels, at most, every image that the trunk looks at is moved at random,
+            real or generated (Zhao et al. 2020, their translation); officially 0.
 
     Raises:
         ValueError: a value is out of its range.
@@ -52,9 +55,10 @@ class InfoRecipe:
     fakes_weight: float = 0.0
     fakes_after: int = 0
     joint_batches: bool = False
+    moved: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("information_weight", "label_weight", "fakes_weight", "fakes_after"):
+        for name in ("information_weight", "label_weight", "fakes_weight", "fakes_after", "moved"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is at least 0 and finite, not {getattr(self, name)}")
         if not 0 < self.discriminator_rate < math.inf:
@@ -173,7 +177,7 @@ class InfoGAN(LatentModel):
         for parameter in self.read_by():
             parameter.requires_grad_(False)  # G's step needs no gradient of D's weights
         joint = self.recipe.joint_batches
-        fake = self._features(images, fakes)[1] if joint else self.trunk(fakes)  # (B, F)
+        fake = self._features(images, fakes)[1] if joint else self._look(fakes)  # (B, F)
         g_terms = self.generator_loss(fake, z)
         optimizers["generator"].zero_grad(set_to_none=True)
         g_terms["generator"].backward()
@@ -282,9 +286,16 @@ class InfoGAN(LatentModel):
     def _features(self, images: Tensor, fakes: Tensor) -> tuple[Tensor, Tensor]:
         """The trunk's features of both, (B, F) each."""
         if self.recipe.joint_batches:
-            real, fake = self.trunk(torch.cat([images, fakes])).chunk(2)
+            real, fake = self._look(torch.cat([images, fakes])).chunk(2)
             return real, fake
-        return self.trunk(images), self.trunk(fakes)
+        return self._look(images), self._look(fakes)
+
+    def _look(self, images: Tensor) -> Tensor:
+        """The trunk's features in training, (B, F)."""
+        if self.recipe.moved:
+            images = translate(images, self.recipe.moved)
+        features: Tensor = self.trunk(images)
+        return features
 
     def _score(self, features: Tensor) -> Tensor:
         scores: Tensor = self.real(features)["real"][:, 0]  # (B,)
