@@ -525,6 +525,12 @@ def test_a_curve_refuses_values_it_cannot_draw(changes: dict[str, Any], message:
         line(**changes)
 
 
+def test_the_mean_of_equal_numbers_may_round_past_them() -> None:
+    mean = sum([0.942] * 3) / 3
+    assert mean != 0.942
+    line(series={"judge": ([mean] * 3, [0.942] * 3, [0.942] * 3)})
+
+
 @pytest.mark.parametrize(
     ("values", "options", "message"),
     [
