@@ -55,12 +55,7 @@ CLASSES: dict[str, tuple[str, ...]] = {
 LABEL = "class"
 """The name of these data sets' one label: a class index."""
 
-_TORCHVISION = {
-    "mnist": "MNIST",
-    "fashion-mnist": "FashionMNIST",
-    "svhn": "SVHN",
-    "cifar10": "CIFAR10",
-}
+_TORCHVISION = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST"}
 _INSTALLED = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 """Where Debian's package dataset-fashion-mnist puts its files."""
 
@@ -85,7 +80,7 @@ def public(name: str, split: str, root: str | Path | None) -> LabelledImages:
         raise ValueError(f"{name} has the splits train and test, not {split!r}")
     folder = Path(root) if root is not None else _cache()
     source = {"name": name, "split": split}
-    if name in ("mnist", "fashion-mnist"):
+    if name in _TORCHVISION:
         images, classes = _idx(name, split, folder)
     else:
         images, classes = _colour(name, split, folder)

@@ -98,12 +98,8 @@ def _public(name: str) -> Callable[..., LabelledImages]:
     return source
 
 
-def _digits(split: str) -> LabelledImages:
-    return classes.digits(split)
-
-
 _SOURCES: dict[str, Callable[..., LabelledImages]] = {
     "faces": _faces,
-    "digits": _digits,
+    "digits": classes.digits,
     **{name: _public(name) for name in ("mnist", "fashion-mnist", "svhn", "cifar10")},
 }

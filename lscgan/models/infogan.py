@@ -275,7 +275,8 @@ class InfoGAN(LatentModel):
         """
         if self.q_us is None:
             return {}
-        read = self.q_us(self.trunk(self._fitting(images)))
+        self._check_images(images)
+        read = self.q_us(self.trunk(images.to(self.device)))
         return {
             name: values.softmax(dim=1)
             if isinstance(self._code(name), CategoricalCode)
@@ -303,15 +304,6 @@ class InfoGAN(LatentModel):
 
     def _code(self, name: str) -> Any:
         return self.design.codes[self.design.names.index(name)]
-
-    def _fitting(self, images: Tensor) -> Tensor:
-        expected = (self.channels, self.size, self.size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(
-                f"this model takes images of shape (B, {self.channels}, {self.size}, {self.size})"
-                f", not {tuple(images.shape)}"
-            )
-        return images.to(self.device)
 
     # -- saving it ----------------------------------------------------------------------------
 

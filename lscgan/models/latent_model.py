@@ -57,6 +57,14 @@ class LatentModel(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    def _check_images(self, images: Tensor) -> None:
+        expected = (self.channels, self.size, self.size)
+        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
+            raise ValueError(
+                f"this model takes images of shape (B, {self.channels}, {self.size}, {self.size})"
+                f", not {tuple(images.shape)}"
+            )
+
     # -- saving it ----------------------------------------------------------------------------
 
     def config(self) -> dict[str, Any]:
@@ -114,12 +122,7 @@ class EncodingModel(ConvolutionalModel):
         Raises:
             ValueError: the images have another shape than the model's.
         """
-        expected = (self.channels, self.size, self.size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(
-                f"this model takes images of shape (B, {self.channels}, {self.size}, {self.size})"
-                f", not {tuple(images.shape)}"
-            )
+        self._check_images(images)
         mean, log_variance = self.encoder(images)
         return mean, log_variance
 

@@ -21,7 +21,7 @@ class VAE(EncodingModel):
 
     Args:
         design: the latent space; the plain VAE is ``LatentDesign.lsc((), size=512)``.
-        size, channels, width, upsampling: see :class:`LatentModel`.
+        size, channels, width, upsampling: see :class:`ConvolutionalModel`.
         sigma: standard deviation of a pixel's likelihood; 1/sqrt(2) gives the sum of squares.
         beta: weight of the KL term; 1 gives the evidence lower bound, other values the
             beta-VAE (Higgins et al. 2017).
