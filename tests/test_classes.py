@@ -37,9 +37,10 @@ from lscgan.evaluation import (
     stroke_factors,
 )
 from lscgan.evaluation.class_control import ClassReport
-from lscgan.evaluation.class_judge import MOVED, moved
+from lscgan.evaluation.class_judge import MOVED
 from lscgan.evaluation.factors import FACTORS, CodeReport
 from lscgan.latent import LatentDesign
+from lscgan.models.augmentation import translate
 from lscgan.training import TrainingSettings, train
 
 unhurried = settings(deadline=None, max_examples=40)
@@ -519,7 +520,8 @@ def test_training_images_are_moved_by_whole_pixels_edges_repeated() -> None:
         padded[y : y + 8, x : x + 8].tobytes(): (y - 2, x - 2)
         for y, x in itertools.product(range(5), range(5))
     }
-    seen = Counter(windows[i[0].numpy().tobytes()] for i in moved(image.expand(1_000, -1, -1, -1)))
+    many = image.expand(1_000, -1, -1, -1)
+    seen = Counter(windows[i[0].numpy().tobytes()] for i in translate(many, MOVED, "replicate"))
     assert len(seen) == 25
     assert max(seen.values()) < 80  # 40 each on average
 

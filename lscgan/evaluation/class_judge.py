@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lscgan.data import LabelledImages
 from lscgan.evaluation.intervals import Interval, wilson_interval
 from lscgan.evaluation.pictures import in_pieces
+from lscgan.models.augmentation import translate
 
 FEATURES = 128
 MOVED = 2
@@ -94,7 +95,9 @@ class ClassJudge(nn.Module):
         self, images: Tensor, labels: Tensor, optimizers: dict[str, torch.optim.Optimizer]
     ) -> dict[str, Tensor]:
         """Cross-entropy of the class; labels (B, 1)."""
-        logits = self(moved(images) if self.moved else images)  # (B, K)
+        if self.moved:
+            images = translate(images, MOVED, "replicate")
+        logits = self(images)  # (B, K)
         loss = nn.functional.cross_entropy(logits, labels[:, 0].long())
         optimizers["judge"].zero_grad(set_to_none=True)
         loss.backward()
@@ -115,19 +118,6 @@ class ClassJudge(nn.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
-
-
-def moved(images: Tensor) -> Tensor:
-    """Each image moved by a few whole pixels, edges repeated: (B, C, H, W) -> the same."""
-    height, width = images.shape[-2:]
-    padded = nn.functional.pad(images, (MOVED,) * 4, mode="replicate")
-    by = torch.randint(2 * MOVED + 1, (len(images), 2))
-    return torch.stack(
-        [
-            image[:, top : top + height, left : left + width]
-            for image, (top, left) in zip(padded, by.tolist(), strict=True)
-        ]
-    )
 
 
 def class_accuracy(logits: Tensor, data: LabelledImages) -> Interval:

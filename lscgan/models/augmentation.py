@@ -28,12 +28,16 @@ def augment(images: Tensor) -> Tensor:
     return translate(images, round(SHIFT * images.shape[-1]))
 
 
-def translate(images: Tensor, furthest: int) -> Tensor:
-    """Each image moved by up to ``furthest`` pixels, black behind it: (B, C, H, W) -> the same."""
+def translate(images: Tensor, furthest: int, edges: str = "constant") -> Tensor:
+    """Each image moved by up to ``furthest`` pixels: (B, C, H, W) -> the same, differentiable.
+
+    Args:
+        edges: what lies behind it: "constant" is black, "replicate" repeats its edges.
+    """
     count, _, height, width = images.shape
     down, right = torch.randint(2 * furthest + 1, (2, count, 1), device=images.device)
     rows = torch.arange(height, device=images.device) + down  # (B, H)
     columns = torch.arange(width, device=images.device) + right  # (B, W)
-    padded = torch.nn.functional.pad(images, [furthest] * 4).permute(0, 2, 3, 1)
+    padded = torch.nn.functional.pad(images, [furthest] * 4, mode=edges).permute(0, 2, 3, 1)
     image = torch.arange(count, device=images.device)[:, None, None]
     return padded[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
