@@ -437,6 +437,7 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, ema_half_life:
     assert 0 < seen_in(run.state) < 1600
     # What a kill in the middle of writing leaves behind:
     (run.path / ".state.safetensors.x1y2").write_bytes(b"half a state")
+    (run.path / ".tmpA1b2C3").write_bytes(b"what safetensors had written of one")
 
     resumed = train(model(), data, chosen, run.path)
     assert same(load_file(resumed.weights), load_file(unbroken.weights))

@@ -446,9 +446,9 @@ def _clear(run: RunFolder) -> None:
 
 
 def _sweep(run: RunFolder) -> None:
-    """Remove the temporary files that a kill left half written."""
-    for suffix in ("safetensors", "json", "jsonl", "png"):
-        for half in run.path.glob(f".*.{suffix}*"):
+    """Remove the temporary files that a kill left half written: ours, and safetensors' own."""
+    for name in (".*.safetensors*", ".*.json*", ".*.png*", ".tmp??????"):
+        for half in run.path.glob(name):
             half.unlink()
 
 
