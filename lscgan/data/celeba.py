@@ -7,6 +7,8 @@ library: packs of them stay on the machine of whoever made them.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
 import os
 import threading
@@ -19,6 +21,7 @@ import numpy as np
 from lscgan.data.folder import Listing, runs
 from lscgan.data.labelled import LabelledImages
 from lscgan.data.packing import Pictures, cache, listed, pack_folder, stamp
+from lscgan.files import replacing
 
 PAPER = (
     "Black_Hair",
@@ -46,6 +49,7 @@ TERMS = (
 
 FILES = ("img_align_celeba.zip (or the folder img_align_celeba)",
          "list_attr_celeba.txt", "list_eval_partition.txt")  # fmt: skip
+_STORED = ("names", "files", "labels", "splits")
 _SPLITS = ("train", "validation", "test")  # 0, 1 and 2 in list_eval_partition.txt
 
 
@@ -66,9 +70,10 @@ def celeba(
     if source is not None and source not in _SOURCES:
         raise ValueError(f"there is no source {source!r}: there are {', '.join(_SOURCES)}")
     place = _root(root)
-    listing = _find(place, [source] if source else list(_SOURCES))
+    packs = functools.partial(pack_folder, place, cache)
+    listing = _find(place, [source] if source else list(_SOURCES), packs)
     return _choose(listing, attributes).load(
-        split, pack_folder(place, cache), f"celeba-{listing.record['from']}", size, crop
+        split, packs(), f"celeba-{listing.record['from']}", size, crop
     )
 
 
@@ -76,7 +81,7 @@ def _root(root: str | Path | None) -> Path:
     return cache() if root is None else Path(root).expanduser()
 
 
-def _find(root: Path, sources: list[str]) -> Listing:
+def _find(root: Path, sources: list[str], packs: Callable[[], Path]) -> Listing:
     """CelebA from the first source that has it.
 
     Raises:
@@ -85,7 +90,7 @@ def _find(root: Path, sources: list[str]) -> Listing:
     tried = []
     for number, name in enumerate(sources):
         try:
-            return _SOURCES[name](root)
+            return _SOURCES[name](root, packs)
         except _NotThereError as error:
             tried.append(f"{name}: {error}")
             if number + 1 < len(sources):
@@ -122,7 +127,7 @@ def _choose(listing: Listing, attributes: Sequence[str] | None) -> Listing:
 # --- A folder in CelebA's own layout --------------------------------------------------------------
 
 
-def _local(root: Path) -> Listing:
+def _local(root: Path, packs: Callable[[], Path]) -> Listing:
     places = [root, root / "celeba", root / "Anno", root / "Eval", root / "Img"]
     tables = []
     for name in FILES[1:]:
@@ -130,12 +135,35 @@ def _local(root: Path) -> Listing:
         if found is None:
             raise _NotThereError(f"there is no {name} in {root}")
         tables.append(found)
-    names, files, labels = _attributes(tables[0])
-    splits = _partition(tables[1], files)
+    checksum = hashlib.sha256(b"".join(path.read_bytes() for path in tables)).hexdigest()
+    names, files, labels, splits = _tables(tables, packs() / f"celeba-tables-{checksum[:16]}.npz")
     read, stamps = _pictures(places, files)
-    pictures = Pictures(files, read, stamp(stamps), {"name": "celeba", "root": str(root)}, TERMS)
+    source = {"name": "celeba", "root": str(root), "tables": checksum}
+    pictures = Pictures(files, read, stamp(stamps), source, TERMS)
     record = {"name": "celeba", "from": "folder", "files": len(files)}
     return Listing(pictures, labels, names, splits, record)
+
+
+def _tables(
+    paths: list[Path], stored: Path
+) -> tuple[tuple[str, ...], list[str], np.ndarray, dict[str, slice]]:
+    """What the two tables say; reading them takes seconds, so it is stored as arrays."""
+    try:
+        with stored.open("rb") as file, np.load(file) as arrays:
+            names, files, labels, numbers = (arrays[key] for key in _STORED)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):  # not there, or damaged
+        names, files, labels = map(np.asarray, _attributes(paths[0]))
+        numbers = _partition(paths[1], files.tolist())
+        # Where it cannot be stored it is read again the next time.
+        with contextlib.suppress(OSError), replacing(stored) as place, place.open("wb") as new:
+            np.savez(new, names=names, files=files, labels=labels, splits=numbers)
+    ends = np.searchsorted(numbers, range(len(_SPLITS)), side="right").tolist()
+    splits = {
+        split: slice(start, end)
+        for split, start, end in zip(_SPLITS, [0, *ends], ends, strict=False)
+        if start < end
+    }
+    return tuple(names.tolist()), files.tolist(), labels.astype(np.float32), splits
 
 
 def _attributes(path: Path) -> tuple[tuple[str, ...], list[str], np.ndarray]:
@@ -153,16 +181,17 @@ def _attributes(path: Path) -> tuple[tuple[str, ...], list[str], np.ndarray]:
     files = [line.split(maxsplit=1)[0] for line in lines]
     try:
         labels = np.loadtxt(
-            lines, np.float32, comments=None, usecols=range(1, len(names) + 1), ndmin=2
+            lines, np.int8, comments=None, usecols=range(1, len(names) + 1), ndmin=2
         )
     except ValueError as error:
         raise _NotThereError(f"{path} is damaged: {_first_line(error)}") from error
     if not np.isin(labels, (-1, 1)).all():
         raise _NotThereError(f"{path} is damaged: a value is neither -1 nor 1")
-    return names, files, (labels + 1) / 2
+    return names, files, labels == 1
 
 
-def _partition(path: Path, files: list[str]) -> dict[str, slice]:
+def _partition(path: Path, files: list[str]) -> np.ndarray:
+    """The numbers of the splits, (N,), of list_eval_partition.txt."""
     lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if [line[0] for line in lines] != files:
         raise _NotThereError(
@@ -172,7 +201,7 @@ def _partition(path: Path, files: list[str]) -> dict[str, slice]:
     numbers = [line[-1] for line in lines]
     if not set(numbers) <= {"0", "1", "2"} or numbers != sorted(numbers):
         raise _NotThereError(f"{path} is damaged: its numbers run from 0 (train) to 2 (test)")
-    return runs([_SPLITS[int(number)] for number in numbers])
+    return np.array(numbers, np.int8)
 
 
 def _pictures(
@@ -183,14 +212,16 @@ def _pictures(
     if folder is not None:
         inner = folder / "img_align_celeba"  # some archives unpack into one folder more
         folder = inner if inner.is_dir() else folder
-        with os.scandir(folder) as entries:
-            known = {e.name: (s := e.stat(), (s.st_size, s.st_mtime_ns))[1] for e in entries}
+        known = set(os.listdir(folder))
         absent = [name for name in files if name not in known]
         if absent:
             raise _NotThereError(
                 f"{folder} lacks {len(absent)} of {len(files)} pictures: {listed(absent)}"
             )
-        return (lambda row: folder / files[row]), [(name, *known[name]) for name in files]
+        # One in a hundred is looked at: looking at 200,000 would take longer than all the rest.
+        seen = [(folder / name).stat() for name in files[::100]]
+        stamps = [(status.st_size, status.st_mtime_ns) for status in seen]
+        return (lambda row: folder / files[row]), [*stamps, ("/".join(files),)]
     archive = next((p for place in places if (p := place / "img_align_celeba.zip").is_file()), None)
     if archive is None:
         raise _NotThereError(
@@ -199,7 +230,10 @@ def _pictures(
     if not zipfile.is_zipfile(archive):  # its directory stands at its end
         raise _NotThereError(f"{archive} is no whole zip: it is cut short or altered")
     status = archive.stat()
-    return _in_zip(archive, files), [(status.st_size, status.st_mtime_ns), *zip(files)]
+    return _in_zip(archive, files), [
+        (status.st_size, status.st_mtime_ns),
+        ("/".join(files),),
+    ]
 
 
 def _in_zip(archive: Path, files: list[str]) -> Callable[[int], bytes]:
@@ -218,7 +252,7 @@ def _in_zip(archive: Path, files: list[str]) -> Callable[[int], bytes]:
 # --- From elsewhere -------------------------------------------------------------------------------
 
 
-def _hugging_face(root: Path) -> Listing:
+def _hugging_face(root: Path, packs: Callable[[], Path]) -> Listing:
     try:
         import datasets
     except ImportError as error:
@@ -254,7 +288,7 @@ def _hugging_face(root: Path) -> Listing:
     return Listing(pictures, labels, names, splits, record)
 
 
-def _torchvision(root: Path) -> Listing:
+def _torchvision(root: Path, packs: Callable[[], Path]) -> Listing:
     from torchvision import datasets
 
     try:
@@ -264,14 +298,14 @@ def _torchvision(root: Path) -> Listing:
         raise _NotThereError(
             f"its download from Google Drive, into {root / 'celeba'}: {_first_line(error)}"
         ) from error
-    return _local(root)
+    return _local(root, packs)
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-_SOURCES: dict[str, Callable[[Path], Listing]] = {
+_SOURCES: dict[str, Callable[[Path, Callable[[], Path]], Listing]] = {
     "folder": _local,
     "huggingface": _hugging_face,
     "torchvision": _torchvision,
