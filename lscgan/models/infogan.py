@@ -32,6 +32,9 @@ class InfoRecipe:
 
     Args:
         information_weight: of reading the unsupervised codes from images; 0 is a plain GAN.
+        continuous_weight: of the continuous ones among them, in units of the one before. Chen et
+            al. (section 6) take a smaller weight for continuous codes, whose part of the bound
+            has no ceiling; officially 1.
         label_weight: of reading the labelled codes; ss-InfoGAN alone has them.
         discriminator_rate: D's learning rate, the heads' and the trunk's included, in units of
             G's. Officially 1e-4 against 1e-3; InfoGAN's own code has 2e-4 against 1e-3.
@@ -50,6 +53,7 @@ class InfoRecipe:
     """
 
     information_weight: float = 0.8
+    continuous_weight: float = 1.0
     label_weight: float = 2.0
     discriminator_rate: float = 0.1
     fakes_weight: float = 0.0
@@ -58,7 +62,8 @@ class InfoRecipe:
     moved: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("information_weight", "label_weight", "fakes_weight", "fakes_after", "moved"):
+        for name in ("information_weight", "continuous_weight", "label_weight", "fakes_weight",
+                     "fakes_after", "moved"):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is at least 0 and finite, not {getattr(self, name)}")
         if not 0 < self.discriminator_rate < math.inf:
@@ -139,7 +144,7 @@ class InfoGAN(LatentModel):
         return {"generator": loss, "adversarial": adversarial}
 
     def information_loss(self, fake: Tensor, z: Tensor) -> Tensor:
-        """-E[log q(c|x)] of the unsupervised codes, H(c) and constants left out: ()."""
+        """-E[log q(c|x)] of the unsupervised codes, weighted, H(c) and constants left out: ()."""
         if self.q_us is None:
             return fake.new_zeros(())
         read, drawn = self.q_us(fake), self.design.split(z)
@@ -150,7 +155,7 @@ class InfoGAN(LatentModel):
             loss = loss + categorical_nll(read[name], drawn[name].argmax(dim=1)).mean()
         if continuous:
             values, codes = (torch.cat([of[n] for n in continuous], dim=1) for of in (read, drawn))
-            loss = loss + uniform_error(values, codes).mean()
+            loss = loss + self.recipe.continuous_weight * uniform_error(values, codes).mean()
         return loss
 
     def training_step(
