@@ -34,6 +34,7 @@ from PIL import Image
 from pyarrow import parquet
 from torchvision import datasets, transforms
 
+import lscgan
 from lscgan import data
 from lscgan.data import LabelledImages, celeba, faces, folder, packing
 from lscgan.latent import LatentDesign
@@ -812,6 +813,35 @@ def test_a_model_trains_from_a_pack_as_from_memory(tmp_path: Path) -> None:
         train(model, images, settings, tmp_path / name)
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(*weights)
+
+
+def test_the_book_s_page_on_own_data_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code in order, in an empty folder; what it prints is what the page says."""
+    page = Path(__file__).resolve().parents[1] / "book" / "back" / "your-own-data.md"
+    blocks = re.findall(r"```(python|text)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    code = "".join(text for kind, text in blocks if kind == "python")
+    assert code.count("images=200_000") == 1
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    printed = ""
+    for kind, text in blocks:
+        if kind == "text":
+            assert printed == text
+            continue
+        short = text.replace("images=200_000", 'images=128, device="cpu"')
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+            exec(compile(short, page.name, "exec"), names)
+        printed = said.getvalue()
+    photos, drawn = names["photos"], names["drawn"]
+    assert photos.names == ("smiling", "glasses", "hat")
+    assert len(photos) > len(names["known"]) > 0.8 * len(photos)
+    rows = [i for i in range(200) if folder.split_of(f"{i:03}.png") == "train"]
+    assert torch.equal(photos.labels[:, :2], drawn.labels[rows, :2])
+    assert names["run"].complete
+    assert lscgan.load("runs/photos").design.names == photos.names
 
 
 # --- CelebA ---------------------------------------------------------------------------------------
