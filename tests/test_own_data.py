@@ -744,14 +744,8 @@ def test_a_disk_that_fills_up_meanwhile_is_not_left_full(
 def test_an_interrupt_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "_BLOCK", 2)
     many = pictures(20)
-
-    def until(row: int) -> Path | bytes:
-        if row >= 10:
-            raise KeyboardInterrupt
-        return many.read(row)
-
     with pytest.raises(KeyboardInterrupt):
-        packing.pack(dataclasses.replace(many, read=until), tmp_path, "p", 8, workers=1)
+        packing.pack(interrupted(many, 10), tmp_path, "p", 8, workers=1)
     read: list[int] = []
 
     def noted(row: int) -> Path | bytes:
@@ -762,6 +756,91 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.Mon
     assert sorted(read) == list(range(10, 20))
     (tmp_path / "fresh").mkdir()
     assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
+
+
+def interrupted(many: packing.Pictures, row: int) -> packing.Pictures:
+    """The same pictures, whose reading is interrupted at a row."""
+
+    def read(wanted: int) -> Path | bytes:
+        if wanted >= row:
+            raise KeyboardInterrupt
+        return many.read(wanted)
+
+    return dataclasses.replace(many, read=read)
+
+
+def test_what_was_good_before_a_broken_picture_is_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after row 7 was found broken: later, when it is not, the pack is right."""
+    monkeypatch.setattr(packing, "_BLOCK", 2)
+    many = pictures(20)
+    broken = dataclasses.replace(many, read=lambda row: b"" if row == 7 else many.read(row))
+    with pytest.raises(KeyboardInterrupt):
+        packing.pack(interrupted(broken, 16), tmp_path, "p", 8, workers=1)
+    (part,) = tmp_path.glob("*.part")
+    assert part.stat().st_size <= 128 + 6 * 3 * 8 * 8
+    made = packing.pack(many, tmp_path, "p", 8)
+    assert np.array_equal(made[19].numpy(), packing.prepare(Image.open(_bytes(many, 19)), 8))
+    assert all((picture != 0).any() for picture in made)
+    (tmp_path / "fresh").mkdir()
+    assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
+
+
+def _bytes(many: packing.Pictures, row: int) -> io.BytesIO:
+    content = many.read(row)
+    assert isinstance(content, bytes)
+    return io.BytesIO(content)
+
+
+def test_going_on_needs_room_for_the_rest_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_BLOCK", 2)
+    many = pictures(20)
+    with pytest.raises(KeyboardInterrupt):
+        packing.pack(interrupted(many, 10), tmp_path, "p", 8, workers=1)
+    usage = shutil.disk_usage(tmp_path)
+    rest = 10 * 3 * 8 * 8 + packing.SPARE
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=rest))
+    assert len(packing.pack(many, tmp_path, "p", 8)) == 20
+
+
+def test_packs_of_another_crop_or_another_name_are_left_alone(tmp_path: Path) -> None:
+    for name in ("p", "p-8", "q"):
+        packing.pack(pictures(3), tmp_path, name, 8)
+    packing.pack(pictures(3), tmp_path, "p", 8, crop=6)
+    others = {path.name for path in tmp_path.glob("*.npy")}
+    packing.pack(pictures(3, stamp="b"), tmp_path, "p", 8)
+    left = {path.name for path in tmp_path.glob("*.npy")}
+    assert len(others) == len(left) == 4
+    assert len(others - left) == 1  # the one whose source has changed
+
+
+def test_a_new_way_to_prepare_makes_packs_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = packing.pack(pictures(3), tmp_path, "p", 8).clone()
+    monkeypatch.setattr(packing, "PREPARATION", packing.PREPARATION + 1)
+    monkeypatch.setattr(packing, "prepare", lambda *a: np.full((3, 8, 8), 7, np.uint8))
+    assert packing.pack(pictures(3), tmp_path, "p", 8).unique().tolist() == [7]
+    assert old.unique().tolist() != [7]
+    assert len(list(tmp_path.glob("*.npy"))) == 1
+
+
+def test_who_comes_second_takes_what_the_first_has_made(tmp_path: Path) -> None:
+    """Another packing begins and ends while this one reads its last picture."""
+    many = pictures(9)
+
+    def read(row: int) -> Path | bytes:
+        if row == 8:
+            packing.pack(many, tmp_path, "p", 8)
+        return many.read(row)
+
+    made = packing.pack(dataclasses.replace(many, read=read), tmp_path, "p", 8)
+    (tmp_path / "fresh").mkdir()
+    assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
+    assert sorted(path.suffix for path in tmp_path.glob("p-*")) == [".json", ".npy"]
 
 
 def test_memory_does_not_grow_with_the_number_of_pictures(
