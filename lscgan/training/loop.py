@@ -152,7 +152,9 @@ def train(
     Args:
         model: trained in place; afterwards it holds the weights of ``model.safetensors`` and is
             in eval mode.
-        data: the training images.
+        data: the training images. On a GPU they are held where they fill no more than 40% of its
+            free memory; else they stay where they are and a thread reads ahead. Either way the
+            run is the same.
         folder: made if missing.
         resume: False starts afresh and replaces what the folder holds.
         watch: measures the model at every line of metrics, and at the start; what it returns
