@@ -33,6 +33,8 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
+from lscgan.data import Description, LabelledImages
+from lscgan.data import describe as describe_data
 from lscgan.files import replacing
 
 # Okabe and Ito's palette: these differ for every common form of colour blindness. Lines also
@@ -519,6 +521,203 @@ def heatmap(
 
     height = 1.6 + 0.34 * matrix.shape[0]
     return plot(draw, alt=alt, caption=caption, size=(1.7 + 0.55 * matrix.shape[1], height))
+
+
+# --- a data set -----------------------------------------------------------------------------------
+
+
+def describe(data: LabelledImages) -> Figure:
+    """A data set before training: some pictures, the balance of its labels, what goes together.
+
+    The numbers are those of :func:`lscgan.data.describe`, which also says in words what may go
+    wrong. For example::
+
+        photos = lscgan.data.load("folder", root="photos")
+        print(lscgan.data.describe(photos))
+        lscgan.figures.describe(photos)
+
+    Sixteen pictures are drawn from evenly spaced rows. Of more than 40 labels the first 40 are
+    drawn, of more than 40 classes the 40 largest.
+
+    Raises:
+        ValueError: there is no image.
+    """
+    found = describe_data(data)
+    rows = torch.linspace(0, max(len(data) - 1, 0), min(_SHOWN, len(data))).long()
+    pixels = _pixels(data.images[rows])
+    mosaic = _mosaic(pixels, min(_SHOWN // 2, len(pixels)), 1)
+    if found.classes:
+        largest = sorted(found.classes.items(), key=lambda pair: -pair[1])[:_MOST]
+        drawn = [name for name in found.classes if name in dict(largest)]
+        alt, caption = _words_of_classes(found)
+    else:
+        drawn = list(found.names[:_MOST])
+        alt, caption = _words_of_attributes(found, data.labels)
+    pitch = float(np.clip(6.4 / max(len(drawn), 1), 0.17, 0.32))  # inches a row
+    square = not found.classes and len(drawn) > 1  # else there is nothing to correlate
+    matrix = max(pitch * len(drawn) * 0.7, 1.4) if square else 0.0
+    width = 1.6 + 2.0 + (matrix + 0.5 if square else 1.4)
+    sheet = width * mosaic.shape[0] / mosaic.shape[1]
+    heights = [sheet, pitch * len(drawn)] if drawn else [sheet]
+    names = 1.1 if square else 0.4  # the room below the bars
+    with _style():
+        canvas = Canvas(figsize=(width, sum(heights) + (0.3 + names) * bool(drawn)))
+        canvas.set_layout_engine("constrained")
+        sizes = [2.0, matrix] if square else [1.0]
+        cells = canvas.add_gridspec(
+            len(heights), len(sizes), height_ratios=heights, width_ratios=sizes
+        )
+        axes = canvas.add_subplot(cells[0, :])
+        axes.imshow(_picture(mosaic), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_axis_off()
+        letters = min(10.0, 0.72 * 72 * pitch)
+        if found.classes:
+            _balance_of_classes(canvas.add_subplot(cells[1, 0]), found, drawn, letters)
+        elif drawn:
+            _balance(canvas.add_subplot(cells[1, 0]), found, data.labels, len(drawn), letters)
+        if square:
+            correlations = found.correlations[: len(drawn), : len(drawn)]
+            _correlations(canvas.add_subplot(cells[1, 1]), correlations, drawn, letters)
+        return _figure_of(canvas, alt, caption)
+
+
+_SHOWN = 16  # pictures
+_MOST = 40  # labels or classes
+_NUMBERED = 10  # labels, up to which each correlation is written in its cell
+
+
+def _balance(axes: Axes, found: Description, labels: Tensor, count: int, letters: float) -> None:
+    """One bar an attribute: the images with it, without it, and those of which it is not known."""
+    parts = {"with": (COLOURS[0], ""), "without": ("#bfdcec", ""), "some amount": (COLOURS[2], "")}
+    parts["unknown"] = ("white", "////")
+    shown = dict.fromkeys(parts, False)
+    for k in range(count):
+        known, mean = found.known[k] / found.count, found.means[k]
+        if not _binary(labels[:, k]):
+            low, high = found.ranges[k]
+            shares, text = (0.0, 0.0, known), f"{low:.3g} to {high:.3g}"
+        elif found.known[k]:
+            shares, text = (known * mean, known * (1 - mean), 0.0), _share(mean)
+        else:
+            shares, text = (0.0, 0.0, 0.0), "unknown"
+        start = 0.0
+        for (part, look), share in zip(parts.items(), (*shares, 1 - known), strict=True):
+            if share > 0:
+                colour, hatch = look
+                axes.barh(k, share, 0.72, start, color=colour, hatch=hatch, edgecolor="#767676",
+                          linewidth=0.5, label=None if shown[part] else part)  # fmt: skip
+                shown[part], start = True, start + share
+        axes.text(1.03, k, text.replace("-", "\N{MINUS SIGN}"), va="center", fontsize=letters)
+    axes.set(xlim=(0, 1), xlabel="share of images", xticks=[0, 0.5, 1])
+    _rows_named(axes, found.names[:count], letters)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(-0.02, 1.0), ncols=2, fontsize=9, handlelength=1.2,
+        columnspacing=1.0, borderpad=0.2,
+    )  # fmt: skip
+
+
+def _balance_of_classes(
+    axes: Axes, found: Description, drawn: Sequence[str], letters: float
+) -> None:
+    counts = [found.classes[name] for name in drawn]
+    axes.barh(range(len(drawn)), counts, 0.72, color=COLOURS[5], edgecolor=COLOURS[0], lw=0.8)
+    for k, count in enumerate(counts):
+        text = f"{count:,}  ({_share(count / max(sum(found.classes.values()), 1))})"
+        axes.text(1.03, k, text, transform=axes.get_yaxis_transform(), va="center", size=letters)
+    axes.set_xlabel("images")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    axes.locator_params(axis="x", nbins=5)
+    _rows_named(axes, drawn, letters)
+
+
+def _correlations(axes: Axes, matrix: np.ndarray, names: Sequence[str], letters: float) -> None:
+    image = axes.imshow(matrix, cmap="PuOr", vmin=-1, vmax=1, aspect="auto")
+    axes.set_facecolor("#e3e3e3")  # where there is no correlation
+    if len(names) <= _NUMBERED:
+        for (i, j), value in np.ndenumerate(matrix):
+            text = "" if np.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+            colour = "white" if abs(value) > 0.6 else _INK
+            axes.text(j, i, text.replace("0.", "."), ha="center", va="center", color=colour, size=7)
+    axes.set_xticks(range(len(names)), list(names), rotation=90, fontsize=0.9 * letters)
+    axes.set_yticks(range(len(names)), [""] * len(names))  # named at the bars, row by row
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.tick_params(length=0)
+    axes.grid(visible=False)
+    axes.spines[:].set_visible(False)
+    bar = _canvas(axes).colorbar(
+        image, ax=axes, location="top", aspect=30, pad=0.01, ticks=[-1, 0, 1]
+    )
+    bar.set_label("correlation", size=9)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+
+
+def _binary(column: Tensor) -> bool:
+    return bool(((column == 0) | (column == 1) | column.isnan()).all())
+
+
+def _rows_named(axes: Axes, names: Sequence[str], letters: float) -> None:
+    axes.set_yticks(range(len(names)), list(names), fontsize=letters)
+    axes.set_ylim(len(names) - 0.45, -0.55)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+
+
+def _share(share: float) -> str:
+    return f"{share:.1%}" if 0 < share < 0.01 or 0.99 < share < 1 else f"{share:.0%}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}" + ("" if count == 1 else "s")
+
+
+def _words_of_attributes(found: Description, labels: Tensor) -> tuple[str, str]:
+    """Alt text and caption for labels that are attributes or amounts."""
+    alt = [f"A sheet of {_counted(min(_SHOWN, found.count), 'picture')}."]
+    said = [f"{_counted(found.count, 'image')} with {_counted(len(found.names), 'label')}."]
+    binary = [
+        (mean, name)
+        for name, mean, column in zip(found.names, found.means, labels.T, strict=True)
+        if _binary(column) and not np.isnan(mean)
+    ]
+    if binary:
+        rare, common = min(binary), max(binary)
+        alt.append(
+            f"Below it one bar a label, of the images that have it: the shortest is {rare[1]} with "
+            f"{_share(rare[0])}, the longest {common[1]} with {_share(common[0])}."
+        )
+        share, name = max(binary, key=lambda pair: abs(pair[0] - 0.5))
+        known = found.known[found.names.index(name)]
+        whom = "the images" if known == found.count else "those known"
+        said.append(f"The least balanced is {name}: {_share(share)} of {whom} have it.")
+    missing, name = max(
+        ((found.count - known, name) for known, name in zip(found.known, found.names, strict=True)),
+        default=(0, ""),
+    )
+    if missing:
+        said.append(f"{name} is unknown most often, for {missing:,} images.")
+    for a, b, value in found.strongest(1):
+        number = f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+        alt.append(f"Beside the bars a matrix of correlations; the strongest is {number}.")
+        said.append(f"{a} and {b} correlate most, at {number}.")
+    if found.warnings:
+        said.append(f"data.describe warns of {_counted(len(found.warnings), 'thing')}.")
+    return " ".join(alt), " ".join(said)
+
+
+def _words_of_classes(found: Description) -> tuple[str, str]:
+    most, least = (pick(found.classes.items(), key=lambda pair: pair[1]) for pick in (max, min))
+    span = (
+        f"each with {_counted(most[1], 'image')}"
+        if most[1] == least[1]
+        else f"from {least[0]} with {_counted(least[1], 'image')} to {most[0]} with {most[1]:,}"
+    )
+    unknown = found.count - sum(found.classes.values())
+    rest = f" The class of {unknown:,} is unknown." if unknown else ""
+    alt = (
+        f"A sheet of {_counted(min(_SHOWN, found.count), 'picture')}, and one bar a class: {span}."
+    )
+    return alt, f"{_counted(found.count, 'image')} in {len(found.classes)} classes, {span}.{rest}"
 
 
 # --- the parts ------------------------------------------------------------------------------------

@@ -12,17 +12,20 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
 from PIL import Image
+from torchvision.io import ImageReadMode, decode_jpeg
 
-from lscgan.data import faces, load, packing
+from lscgan.data import LabelledImages, faces, load, packing
 from lscgan.latent import LatentDesign
 from lscgan.models import LSCGAN, LSCVAE, Recipe
-from lscgan.training import pick_device
+from lscgan.training import TrainingSettings, feed, pick_device, train
 
 ROUNDS = 7
 
@@ -144,32 +147,74 @@ def batches() -> None:
     )
 
 
+def jpegs() -> list[bytes]:
+    """64 drawn faces as JPEGs of CelebA's size."""
+    drawn = faces.render(faces.sample_factors(64, torch.Generator().manual_seed(0)), 218)
+    files = []
+    for face in (drawn[:, :, :, 20:198] * 255).round().byte():
+        file = io.BytesIO()
+        Image.fromarray(face.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=90)
+        files.append(file.getvalue())
+    return files
+
+
 def packing_pictures() -> None:
-    """Packing JPEGs of CelebA's size on all cores, against one; and how fast a pack opens."""
-    with tempfile.TemporaryDirectory() as place:
-        root = Path(place)
-        drawn = faces.render(faces.sample_factors(64, torch.Generator().manual_seed(0)), 218)
-        files = []
-        for face in (drawn[:, :, :, 20:198] * 255).round().byte():
-            file = io.BytesIO()
-            Image.fromarray(face.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=90)
-            files.append(file.getvalue())
-        count = 4_096
-        names = [str(row) for row in range(count)]
+    """Packing JPEGs of CelebA's size, against decoding alone; and how fast a pack opens."""
+    files, count = jpegs(), 2_048
+    names = [str(row) for row in range(count)]
+    as_tensors = [torch.from_numpy(np.frombuffer(f, np.uint8).copy()) for f in files]
+
+    def pillow(row: int) -> None:
+        with Image.open(io.BytesIO(files[row % len(files)])) as picture:
+            picture.load()  # all of its pixels: no draft mode
+
+    def torchvision(row: int) -> None:
+        decode_jpeg(as_tensors[row % len(files)], mode=ImageReadMode.RGB)
+
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(2 * packing._cores()) as pool:
         packed = 0
 
         def fresh(workers: int | None) -> None:
             nonlocal packed
             packed += 1  # another stamp: nothing is there yet, and what was there is removed
             pictures = packing.Pictures(names, lambda row: files[row % len(files)], str(packed))
-            packing.pack(pictures, root, "p", 64, 138, workers)
+            packing.pack(pictures, Path(place), "p", 64, 138, workers)
 
-        what = "packing 178x218 JPEGs: all cores against one"
-        compare(what, partial(fresh, None), partial(fresh, 1), "images", count)
-        large = root / "large.npy"  # its bytes do not matter for opening it: they are a hole
+        def decode(one: Callable[[int], None]) -> None:
+            list(pool.map(one, range(count)))
+
+        what, ours = "packing 178x218 JPEGs: all cores against", partial(fresh, None)
+        compare(f"{what} one", ours, partial(fresh, 1), "images", count)
+        compare(f"{what} decoding, Pillow", ours, partial(decode, pillow), "images", count)
+        limit = partial(decode, torchvision)
+        compare(f"{what} decoding, torchvision", ours, limit, "images", count)
+        large = Path(place) / "large.npy"  # its bytes do not matter for opening it: it is a hole
         np.lib.format.open_memmap(large, "w+", np.uint8, (160_000, 3, 64, 64)).flush()
         opening = seconds(lambda: packing._mapped(large))
         print(f"{'opening a pack of 160,000 images':58} {opening:9.3f} s")
+
+
+def waiting() -> None:
+    """Training from a pack: the share of its seconds in which the loop had no batch."""
+    device = pick_device()
+    ways: list[tuple[str, Callable[..., bool]]] = [("as `train` chooses", feed.fits)]
+    if device.type == "cuda":
+        ways.append(("streamed", lambda images, device: False))
+    files = jpegs()
+    many = packing.Pictures([str(i) for i in range(2_048)], lambda row: files[row % 64], "")
+    images = 2_048 if device.type == "cpu" else 200_000
+    for way, fits in ways:
+        with tempfile.TemporaryDirectory() as place, mock.patch.object(feed, "fits", fits):
+            pack = packing.pack(many, Path(place), "p", 64, 138)
+            labels = faces.sample_labels(len(pack), torch.Generator().manual_seed(0))
+            data = LabelledImages(pack, labels, faces.ATTRIBUTES)
+            settings = TrainingSettings(images=images, log_every=images)
+            run = train(LSCVAE(LatentDesign.lsc(data.names)), data, settings, Path(place) / "run")
+            print(
+                f"{f'training from a pack on {device.type}, {way}':58} "
+                f"{run.summary['images_per_second']:9,.0f} images/s, "
+                f"{run.summary['waiting_for_data']:.2%} of the time waiting"
+            )
 
 
 if __name__ == "__main__":
@@ -179,3 +224,4 @@ if __name__ == "__main__":
     gan_step()
     batches()
     packing_pictures()
+    waiting()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from playwright.sync_api import Browser, sync_playwright
 # No test measures time: on a busy machine an example may take as long as it needs.
 settings.register_profile("book", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("book")
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # read when the package is imported
 
 ROOT = Path(__file__).resolve().parents[1]
 BROWSERS = (

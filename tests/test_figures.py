@@ -21,6 +21,7 @@ from PIL import Image
 from torch import Tensor
 
 from lscgan import figures
+from lscgan.data import LabelledImages
 
 NASTY = 'A "smile" < a frown & it\'s <b>bold</b>'
 VOID = {"img", "input", "wbr", "br", "meta", "link"}
@@ -373,6 +374,128 @@ def test_a_long_strip_stays_within_what_a_browser_decodes() -> None:
 def test_a_strip_refuses_what_does_not_fit(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         strip(**changes)
+
+
+# --- a data set -----------------------------------------------------------------------------------
+
+
+def labelled(columns: dict[str, list[float]], count: int, **source: Any) -> LabelledImages:
+    """So many grey pictures, the i-th of grey i, with these labels."""
+    grey = torch.arange(count, dtype=torch.uint8)[:, None, None, None].expand(-1, 1, 4, 4)
+    labels = (
+        torch.tensor(list(columns.values()), dtype=torch.float32).reshape(len(columns), count).T
+    )
+    return LabelledImages(grey, labels, tuple(columns), source)
+
+
+def drawn_by(monkeypatch: pytest.MonkeyPatch, data: LabelledImages) -> list[Any]:
+    """The axes that `describe` draws, on a page of a size that can be read."""
+    found: list[Any] = []
+
+    def spy(canvas: Any, alt: str, caption: str) -> figures.Figure:
+        found.extend(canvas.axes)
+        width, height = canvas.get_size_inches()
+        assert width < 9
+        assert height < 16
+        return figures.Figure("", alt, caption, b"", "svg")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(figures, "_figure_of", spy)
+        figures.describe(data)
+    return found
+
+
+def lengths(axes: Any, row: int) -> dict[str, float]:
+    """The parts of one row's bar by their colour and hatch, as shares."""
+    bars = [bar for bar in axes.patches if round(bar.get_y() + bar.get_height() / 2) == row]
+    assert sum(bar.get_width() for bar in bars) == pytest.approx(1)
+    names = {"#0072b2": "with", "#bfdcec": "without", "#009e73": "amount", "#ffffff": "unknown"}
+    return {
+        names[matplotlib.colors.to_hex(bar.get_facecolor())]: round(bar.get_width(), 6)
+        for bar in bars
+    }
+
+
+def test_a_data_sets_bars_and_matrix_are_those_of_its_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nan = float("nan")
+    data = labelled(
+        {
+            "hat": [1, 0, 0, 0, 1, 0, 0, 0, 0, 0],
+            "beard": [1, 0, 0, 1, 0, nan, nan, nan, nan, nan],
+            "age": [3, 7.5, -2, nan, 1, 1, 1, 1, 1, 1],
+            "never": [nan] * 10,
+        },
+        10,
+    )
+    sheet, balance, matrix, _ = drawn_by(monkeypatch, data)
+    assert lengths(balance, 0) == {"with": 0.2, "without": 0.8}
+    assert lengths(balance, 1) == {"with": 0.2, "without": 0.3, "unknown": 0.5}
+    assert lengths(balance, 2) == {"amount": 0.9, "unknown": 0.1}
+    assert lengths(balance, 3) == {"unknown": 1}
+    assert [text.get_text() for text in balance.texts] == ["20%", "40%", "−2 to 7.5", "unknown"]
+    for axis in (balance.yaxis, matrix.xaxis):
+        assert [t.get_text() for t in axis.get_ticklabels()] == ["hat", "beard", "age", "never"]
+    shown = np.asarray(matrix.images[0].get_array().filled(nan))
+    assert shown[0, 1] == pytest.approx(np.corrcoef([1, 0, 0, 0, 1], [1, 0, 0, 1, 0])[0, 1])
+    assert np.isnan(shown[3]).all()
+    written = {text.get_position(): text.get_text() for text in matrix.texts}
+    assert written[(1, 0)] == f"{shown[0, 1]:.2f}".replace("0.", ".")
+    assert written[(3, 0)] == ""
+    pixels = np.asarray(sheet.images[0].get_array())
+    assert set(np.unique(pixels)) == {*range(10), 255}  # each picture, on white
+
+    figure = figures.describe(data)
+    assert figure.caption.startswith(
+        "10 images with 4 labels. The least balanced is hat: 20% of the images have it. never is "
+        "unknown most often, for 10 images. "
+    )
+    assert figure.caption.endswith("data.describe warns of 1 thing.")
+    assert "the shortest is hat with 20%, the longest beard with 40%" in figure.alt
+    assert "A sheet of 10 pictures." in figure.alt
+
+
+def test_forty_labels_stay_on_one_page_and_more_are_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    values = (torch.rand(43, 60, generator=generator) > 0.3).float()
+    many = {f"Attribute_{i}": row for i, row in enumerate(values.tolist())}
+    for count in (40, 43):
+        chosen = dict(list(many.items())[:count])
+        _, balance, matrix, _ = drawn_by(monkeypatch, labelled(chosen, 60))
+        assert len(balance.get_yticks()) == 40
+        assert matrix.images[0].get_array().shape == (40, 40)
+        assert not matrix.texts
+        assert f"60 images with {count} labels" in figures.describe(labelled(chosen, 60)).caption
+
+
+def test_classes_are_counted_in_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = labelled({"class": [0, 2, 2, 2, float("nan")]}, 5, classes=["ant", "bee", "cat"])
+    _, bars = drawn_by(monkeypatch, data)
+    assert [bar.get_width() for bar in bars.patches] == [1, 0, 3]
+    assert [text.get_text() for text in bars.texts] == ["1  (25%)", "0  (0%)", "3  (75%)"]
+    figure = figures.describe(data)
+    assert figure.caption == (
+        "5 images in 3 classes, from bee with 0 images to cat with 3. The class of 1 is unknown."
+    )
+    assert figure.alt.startswith("A sheet of 5 pictures, and one bar a class: from bee")
+    even = labelled({"class": [0, 1]}, 2, classes=["ant", "bee"])
+    assert figures.describe(even).caption == "2 images in 2 classes, each with 1 image."
+    crowd = labelled({"class": [float(i) for i in range(50)] + [49.0]}, 51)
+    _, bars = drawn_by(monkeypatch, crowd)
+    assert [t.get_text() for t in bars.get_yticklabels()][-1] == "49"  # the largest stays
+    assert len(bars.patches) == 40
+
+
+def test_little_is_described_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(drawn_by(monkeypatch, labelled({}, 3))) == 1  # the sheet alone
+    assert figures.describe(labelled({}, 3)).caption == "3 images with 0 labels."
+    assert len(drawn_by(monkeypatch, labelled({"hat": [1]}, 1))) == 2
+    assert figures.describe(labelled({"hat": [1]}, 1)).caption.startswith("1 image with 1 label.")
+    with pytest.raises(ValueError, match="There is nothing to show"):
+        figures.describe(labelled({}, 0))
 
 
 # --- drawings -------------------------------------------------------------------------------------

@@ -16,21 +16,25 @@ import subprocess
 import sys
 import time
 import tracemalloc
-import types
 import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets as hugging_face
 import numpy as np
+import pandas
+import pyarrow
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from pyarrow import parquet
 from torchvision import datasets, transforms
 
+import lscgan
 from lscgan import data
 from lscgan.data import LabelledImages, celeba, faces, folder, packing
 from lscgan.latent import LatentDesign
@@ -40,14 +44,12 @@ from lscgan.training import TrainingSettings, train
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No network, none of the packages that may or may not be here, and a cache of its own."""
+    """No network, and a cache of its own."""
 
     def refuse(*arguments: Any, **options: Any) -> Any:
         raise OSError("there is no network in tests")
 
     monkeypatch.setattr(urllib.request, "urlopen", refuse)
-    monkeypatch.setitem(sys.modules, "datasets", None)
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setenv("LSCGAN_DATA", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -297,23 +299,133 @@ def test_parquet_needs_a_package_and_says_so(
 ) -> None:
     own(tmp_path, 3)
     (tmp_path / "labels.csv").rename(tmp_path / "labels.parquet")
-    with pytest.raises(ImportError, match="needs the package pyarrow to be read: install it, or"):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(
+        ImportError, match=r"pip install pyarrow, or \"lscgan\[data\]\" for all"
+    ) as e:
         data.load("folder", root=tmp_path)
-    # With a stand-in for the package: what it returns is read as a CSV's cells are.
-    columns = {
-        "file": ["000.png", "001.png", "002.png"],
-        "hat": [True, None, False],
-        "amount": [0.5, float("nan"), 2],
-        "split": ["train"] * 3,
-    }
-    fake: Any = types.ModuleType("pyarrow")
-    fake.parquet = types.SimpleNamespace(
-        read_table=lambda path: types.SimpleNamespace(to_pydict=lambda: columns)
+    assert str(e.value).endswith("or save the table as CSV")
+
+
+def test_a_parquet_table_is_read_as_a_csv_is(tmp_path: Path) -> None:
+    names = own(tmp_path, 6)
+    frame = pandas.DataFrame(
+        {
+            "file": names,
+            "truth": pandas.array([True, None, False, True, False, False], dtype="boolean"),
+            "sign": np.array([-1, 1, 1, -1, 1, -1], np.int8),
+            "amount": np.array([0.5, np.nan, -2.25, 0, 3, 1], np.float32),
+            "word": ["yes", "no", None, "yes", "no", "no"],
+            "split": pandas.Categorical(["train", "val", "train", "test", "train", "train"]),
+        }
     )
-    monkeypatch.setitem(sys.modules, "pyarrow", fake)
-    loaded = data.load("folder", root=tmp_path, size=8)
+    frame.to_parquet(tmp_path / "labels.parquet")
+    frame.to_csv(tmp_path / "labels.csv", index=False)
+    by_csv = load_all(tmp_path)
+    (tmp_path / "labels.csv").unlink()
+    by_parquet = load_all(tmp_path)
     nan = float("nan")
-    np.testing.assert_array_equal(loaded.labels.numpy(), [[1, 0.5], [nan, nan], [0, 2]])
+    np.testing.assert_array_equal(
+        by_parquet["train"].labels.numpy(),
+        [[1, 0, 0.5, 1], [0, 1, -2.25, nan], [0, 1, 3, 0], [0, 0, 1, 0]],
+    )
+    for split, loaded in by_csv.items():
+        np.testing.assert_array_equal(by_parquet[split].labels.numpy(), loaded.labels.numpy())
+        assert torch.equal(by_parquet[split].images, loaded.images)
+
+
+@pytest.mark.parametrize("index", ["file", None])
+def test_file_names_in_a_frames_index_come_first(tmp_path: Path, index: str | None) -> None:
+    names = own(tmp_path, 4)
+    (tmp_path / "labels.csv").unlink()
+    frame = pandas.DataFrame(
+        {"odd": [0, 1, 0, 1], "split": "train"}, index=pandas.Index(names, name=index)
+    )
+    frame.to_parquet(tmp_path / "labels.parquet")
+    loaded = data.load("folder", root=tmp_path, size=8)
+    assert loaded.names == ("odd",)
+    assert loaded.labels[:, 0].tolist() == [0, 1, 0, 1]
+
+
+def test_row_numbers_that_pandas_keeps_are_no_label(tmp_path: Path) -> None:
+    names = own(tmp_path, 4)
+    (tmp_path / "labels.csv").unlink()
+    frame = pandas.DataFrame({"file": names, "odd": [0, 1, 0, 1], "split": "train"})
+    frame.iloc[[3, 0, 2, 1]].to_parquet(tmp_path / "labels.parquet")  # its index is 3, 0, 2, 1
+    assert pandas.read_parquet(tmp_path / "labels.parquet").index.tolist() == [3, 0, 2, 1]
+    loaded = data.load("folder", root=tmp_path, size=8)
+    assert loaded.names == ("odd",)
+    assert loaded.labels[:, 0].tolist() == [0, 1, 0, 1]
+
+
+def broken_parquet(path: Path) -> None:
+    path.write_bytes(b"PAR1 and no more")
+
+
+def cut_parquet(path: Path) -> None:
+    pandas.DataFrame({"file": ["000.png"], "a": [1]}).to_parquet(path)
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def doubled_parquet(path: Path) -> None:
+    columns = [pyarrow.array(["000.png"]), pyarrow.array([1]), pyarrow.array([2])]
+    parquet.write_table(pyarrow.table(columns, names=["file", "a", "a"]), path)
+
+
+def empty_parquet(path: Path) -> None:
+    parquet.write_table(pyarrow.table({}), path)
+
+
+def rowless_parquet(path: Path) -> None:
+    pandas.DataFrame({"file": [], "a": []}).to_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("write", "sentence"),
+    [
+        (broken_parquet, "is no Parquet table, or a damaged one: "),
+        (cut_parquet, "is no Parquet table, or a damaged one: "),
+        (doubled_parquet, "is no Parquet table, or a damaged one: Multiple matches"),
+        (empty_parquet, "is empty: it has no column"),
+        (rowless_parquet, "has no row"),
+    ],
+)
+def test_a_wrong_parquet_table_gets_one_clear_sentence(
+    tmp_path: Path, write: Callable[[Path], None], sentence: str
+) -> None:
+    own(tmp_path, 3)
+    (tmp_path / "labels.csv").unlink()
+    write(tmp_path / "labels.parquet")
+    with pytest.raises(ValueError, match=re.escape(sentence)) as raised:
+        data.load("folder", root=tmp_path)
+    assert "\n" not in str(raised.value)
+
+
+@given(st.data())
+def test_any_frame_means_the_same_as_csv_and_as_parquet(draw: st.DataObject) -> None:
+    count = draw.draw(st.integers(2, 8))
+    kinds: list[tuple[str, st.SearchStrategy[Any]]] = [
+        ("boolean", st.sampled_from([True, False, None])),
+        ("Int8", st.one_of(st.none(), st.integers(-3, 3))),
+        ("float32", st.one_of(st.just(nan), st.floats(-1e3, 1e3, width=32))),
+    ]
+    names = [f"{i}.png" for i in range(count)]
+    frame = pandas.DataFrame({"file": names})
+    for number in range(draw.draw(st.integers(1, 4))):
+        kind, values = draw.draw(st.sampled_from(kinds))
+        column = draw.draw(st.lists(values, min_size=count, max_size=count))
+        frame[f"a{number}"] = pandas.array(column, dtype=kind)
+    base = Path(os.environ["LSCGAN_DATA"]) / "table"
+    frame.to_csv(base.with_suffix(".csv"), index=False)
+    frame.to_parquet(base.with_suffix(".parquet"))
+    files = dict.fromkeys(names, (1, 1))
+    read: list[Any] = []
+    for ending in (".csv", ".parquet"):
+        try:
+            read.append(folder._labelled(files, base.with_suffix(ending), None).labels)
+        except ValueError as error:
+            read.append(re.sub(r"^\S+: |it is \S+ ", "", str(error)))
+    np.testing.assert_array_equal(*read)
 
 
 # --- One picture ----------------------------------------------------------------------------------
@@ -632,14 +744,8 @@ def test_a_disk_that_fills_up_meanwhile_is_not_left_full(
 def test_an_interrupt_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "_BLOCK", 2)
     many = pictures(20)
-
-    def until(row: int) -> Path | bytes:
-        if row >= 10:
-            raise KeyboardInterrupt
-        return many.read(row)
-
     with pytest.raises(KeyboardInterrupt):
-        packing.pack(dataclasses.replace(many, read=until), tmp_path, "p", 8, workers=1)
+        packing.pack(interrupted(many, 10), tmp_path, "p", 8, workers=1)
     read: list[int] = []
 
     def noted(row: int) -> Path | bytes:
@@ -650,6 +756,91 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.Mon
     assert sorted(read) == list(range(10, 20))
     (tmp_path / "fresh").mkdir()
     assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
+
+
+def interrupted(many: packing.Pictures, row: int) -> packing.Pictures:
+    """The same pictures, whose reading is interrupted at a row."""
+
+    def read(wanted: int) -> Path | bytes:
+        if wanted >= row:
+            raise KeyboardInterrupt
+        return many.read(wanted)
+
+    return dataclasses.replace(many, read=read)
+
+
+def test_what_was_good_before_a_broken_picture_is_gone_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Interrupted after row 7 was found broken: later, when it is not, the pack is right."""
+    monkeypatch.setattr(packing, "_BLOCK", 2)
+    many = pictures(20)
+    broken = dataclasses.replace(many, read=lambda row: b"" if row == 7 else many.read(row))
+    with pytest.raises(KeyboardInterrupt):
+        packing.pack(interrupted(broken, 16), tmp_path, "p", 8, workers=1)
+    (part,) = tmp_path.glob("*.part")
+    assert part.stat().st_size <= 128 + 6 * 3 * 8 * 8
+    made = packing.pack(many, tmp_path, "p", 8)
+    assert np.array_equal(made[19].numpy(), packing.prepare(Image.open(_bytes(many, 19)), 8))
+    assert all((picture != 0).any() for picture in made)
+    (tmp_path / "fresh").mkdir()
+    assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
+
+
+def _bytes(many: packing.Pictures, row: int) -> io.BytesIO:
+    content = many.read(row)
+    assert isinstance(content, bytes)
+    return io.BytesIO(content)
+
+
+def test_going_on_needs_room_for_the_rest_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_BLOCK", 2)
+    many = pictures(20)
+    with pytest.raises(KeyboardInterrupt):
+        packing.pack(interrupted(many, 10), tmp_path, "p", 8, workers=1)
+    usage = shutil.disk_usage(tmp_path)
+    rest = 10 * 3 * 8 * 8 + packing.SPARE
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=rest))
+    assert len(packing.pack(many, tmp_path, "p", 8)) == 20
+
+
+def test_packs_of_another_crop_or_another_name_are_left_alone(tmp_path: Path) -> None:
+    for name in ("p", "p-8", "q"):
+        packing.pack(pictures(3), tmp_path, name, 8)
+    packing.pack(pictures(3), tmp_path, "p", 8, crop=6)
+    others = {path.name for path in tmp_path.glob("*.npy")}
+    packing.pack(pictures(3, stamp="b"), tmp_path, "p", 8)
+    left = {path.name for path in tmp_path.glob("*.npy")}
+    assert len(others) == len(left) == 4
+    assert len(others - left) == 1  # the one whose source has changed
+
+
+def test_a_new_way_to_prepare_makes_packs_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = packing.pack(pictures(3), tmp_path, "p", 8).clone()
+    monkeypatch.setattr(packing, "PREPARATION", packing.PREPARATION + 1)
+    monkeypatch.setattr(packing, "prepare", lambda *a: np.full((3, 8, 8), 7, np.uint8))
+    assert packing.pack(pictures(3), tmp_path, "p", 8).unique().tolist() == [7]
+    assert old.unique().tolist() != [7]
+    assert len(list(tmp_path.glob("*.npy"))) == 1
+
+
+def test_who_comes_second_takes_what_the_first_has_made(tmp_path: Path) -> None:
+    """Another packing begins and ends while this one reads its last picture."""
+    many = pictures(9)
+
+    def read(row: int) -> Path | bytes:
+        if row == 8:
+            packing.pack(many, tmp_path, "p", 8)
+        return many.read(row)
+
+    made = packing.pack(dataclasses.replace(many, read=read), tmp_path, "p", 8)
+    (tmp_path / "fresh").mkdir()
+    assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
+    assert sorted(path.suffix for path in tmp_path.glob("p-*")) == [".json", ".npy"]
 
 
 def test_memory_does_not_grow_with_the_number_of_pictures(
@@ -701,6 +892,35 @@ def test_a_model_trains_from_a_pack_as_from_memory(tmp_path: Path) -> None:
         train(model, images, settings, tmp_path / name)
         weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
     assert torch.equal(*weights)
+
+
+def test_the_book_s_page_on_own_data_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code in order, in an empty folder; what it prints is what the page says."""
+    page = Path(__file__).resolve().parents[1] / "book" / "back" / "your-own-data.md"
+    blocks = re.findall(r"```(python|text)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    code = "".join(text for kind, text in blocks if kind == "python")
+    assert code.count("images=200_000") == 1
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    printed = ""
+    for kind, text in blocks:
+        if kind == "text":
+            assert printed == text
+            continue
+        short = text.replace("images=200_000", 'images=128, device="cpu"')
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(io.StringIO()):
+            exec(compile(short, page.name, "exec"), names)
+        printed = said.getvalue()
+    photos, drawn = names["photos"], names["drawn"]
+    assert photos.names == ("smiling", "glasses", "hat")
+    assert len(photos) > len(names["known"]) > 0.8 * len(photos)
+    rows = [i for i in range(200) if folder.split_of(f"{i:03}.png") == "train"]
+    assert torch.equal(photos.labels[:, :2], drawn.labels[rows, :2])
+    assert names["run"].complete
+    assert lscgan.load("runs/photos").design.names == photos.names
 
 
 # --- CelebA ---------------------------------------------------------------------------------------
@@ -865,6 +1085,7 @@ def test_a_source_that_fails_is_named_with_the_next_and_with_what_to_do(
         raise RuntimeError("The daily quota of the file img_align_celeba.zip is exceeded")
 
     monkeypatch.setattr(datasets, "CelebA", no_quota)
+    monkeypatch.setitem(sys.modules, "datasets", None)
     moved(drawn, tmp_path, "as given")
     damage(tmp_path)
     with pytest.raises(FileNotFoundError, match="CelebA could not be had") as raised:
@@ -872,7 +1093,7 @@ def test_a_source_that_fails_is_named_with_the_next_and_with_what_to_do(
     said = str(raised.value)
     assert "\n" not in said
     assert sentence in said
-    assert "huggingface: the package datasets is not installed (pip install datasets)" in said
+    assert "huggingface: the package datasets is not installed: pip install datasets, or " in said
     assert "torchvision: its download from Google Drive" in said
     assert "quota" in said
     assert all(name in said for name in celeba.FILES)
@@ -900,51 +1121,55 @@ def test_torchvisions_download_is_read_from_where_it_puts_it(
     assert asked == [(str(tmp_path / "cache"), "all", True)]  # once: then it lies in the folder
 
 
-class Rows:
-    """A stand-in for a split of Hugging Face's datasets."""
-
-    def __init__(self, root: Path, rows: range, decode: bool = True):
-        self.root, self.rows, self.decode = root, rows, decode
-        self.column_names = ["image", "celeb_id", *NAMES]
-        self._fingerprint = f"f{rows.start}"
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, key: str | int) -> Any:
-        if isinstance(key, str):
-            lines = (self.root / ATTRIBUTES).read_text().split("\n")[2:]
-            return [lines[i].split()[1 + NAMES.index(key)] == "1" for i in self.rows]
-        assert not self.decode
-        path = self.root / "img_align_celeba" / f"{self.rows[key] + 1:06d}.jpg"
-        return {"image": {"bytes": path.read_bytes(), "path": path.name}}
-
-    def cast_column(self, name: str, kind: Any) -> Rows:
-        assert (name, kind) == ("image", "bytes alone")
-        return Rows(self.root, self.rows, decode=False)
+def on_the_hub(root: Path) -> hugging_face.DatasetDict:
+    """The drawn faces as Hugging Face's library gives flwrlabs/celeba."""
+    lines = [line.split() for line in (root / ATTRIBUTES).read_text().split("\n")[2:]]
+    kinds = {"image": hugging_face.Image(), "celeb_id": hugging_face.Value("int64")}
+    kinds |= {name: hugging_face.Value("bool") for name in NAMES}
+    splits = {}
+    for split, rows in (("train", "train"), ("valid", "validation"), ("test", "test")):
+        chosen = lines[SPLIT_AT[rows]]
+        files = [root / "img_align_celeba" / line[0] for line in chosen]
+        columns = {
+            "image": [{"bytes": file.read_bytes(), "path": file.name} for file in files],
+            "celeb_id": list(range(len(chosen))),
+            **{n: [line[i] == "1" for line in chosen] for i, n in enumerate(NAMES, start=1)},
+        }
+        splits[split] = hugging_face.Dataset.from_dict(columns, hugging_face.Features(kinds))
+    return hugging_face.DatasetDict(splits)
 
 
 def test_hugging_faces_copy_gives_the_same(
     drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load_dataset(name: str) -> dict[str, Rows]:
-        assert name == "flwrlabs/celeba"
-        splits = {"train": "train", "validation": "valid", "test": "test"}
-        return {splits[s]: Rows(drawn, range(COUNT)[rows]) for s, rows in SPLIT_AT.items()}
+    asked = []
 
-    fake: Any = types.ModuleType("datasets")
-    fake.load_dataset, fake.Image = load_dataset, lambda decode: "bytes alone"
-    monkeypatch.setitem(sys.modules, "datasets", fake)
+    def load_dataset(name: str) -> hugging_face.DatasetDict:
+        asked.append(name)
+        return on_the_hub(drawn)
+
+    monkeypatch.setattr(hugging_face, "load_dataset", load_dataset)
     for split in SPLIT_AT:
         loaded = data.load("celeba", split, root=tmp_path / "new")
         images, labels = expected_of(drawn, split)
         assert np.array_equal(loaded.images.numpy(), images)
         assert np.array_equal(loaded.labels.numpy(), labels)
+        assert loaded.names == NAMES
+        assert loaded.source["from"] == "huggingface"
+    assert asked == ["flwrlabs/celeba"] * 3
+
+
+def test_the_hub_out_of_reach_is_said_in_its_own_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the real library, offline."""
+    with pytest.raises(FileNotFoundError, match=r"huggingface: flwrlabs/celeba: Couldn't reach "):
+        data.load("celeba", root=tmp_path, source="huggingface")
 
     def no_route(name: str) -> Any:
         raise ConnectionError("no route\nto host")
 
-    fake.load_dataset = no_route
+    monkeypatch.setattr(hugging_face, "load_dataset", no_route)
     with pytest.raises(FileNotFoundError, match=r"huggingface: flwrlabs/celeba: no route\. Put"):
         data.load("celeba", root=tmp_path, source="huggingface")
 
@@ -980,6 +1205,25 @@ def test_the_numbers_are_numpys() -> None:
     assert said[0] == "200 images, 3 x 4 x 4"
     (row,) = [line for line in said if line.startswith("b ")]
     assert [int(word) for word in row.split()[1:3]] == [found.known[1], 200 - found.known[1]]
+
+
+amounts = st.one_of(st.just(math.nan), st.sampled_from([0.0, 1.0]), st.integers(-50, 50))
+
+
+@given(st.integers(1, 5).flatmap(lambda a: st.lists(st.lists(amounts, min_size=a, max_size=a))))
+def test_the_numbers_of_any_table_are_pandas(rows: list[list[float]]) -> None:
+    width = len(rows[0]) if rows else 2
+    names = tuple("abcde"[:width])
+    values = torch.tensor(rows, dtype=torch.float32).reshape(len(rows), width)
+    found = data.describe(
+        LabelledImages(torch.zeros(len(rows), 1, 2, 2, dtype=torch.uint8), values, names)
+    )
+    frame = pandas.DataFrame(values.double().numpy(), columns=list(names))
+    theirs = frame.describe()
+    assert found.known == tuple(theirs.loc["count"].astype(int))
+    np.testing.assert_allclose(found.means, theirs.loc["mean"], atol=1e-12)
+    np.testing.assert_array_equal(np.array(found.ranges).T, theirs.loc[["min", "max"]])
+    np.testing.assert_allclose(found.correlations, frame.corr(), atol=1e-9)
 
 
 def test_faces_hair_colours_exclude_each_other_and_nothing_else_does() -> None:

@@ -285,15 +285,24 @@ def _parquet(path: Path) -> dict[str, list[str]]:
         from pyarrow import parquet
     except ImportError as error:
         raise ImportError(
-            f"{path} needs the package pyarrow to be read: install it, or save the table as CSV"
+            f"{path} needs the package pyarrow to be read: pip install pyarrow, or "
+            '"lscgan[data]" for all that own data may need; or save the table as CSV'
         ) from error
     try:
-        columns = parquet.read_table(path).to_pydict()
+        table = parquet.read_table(path)
     except Exception as error:  # pyarrow has exceptions of its own
-        raise ValueError(f"{path} is no Parquet table: {error}") from error
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path} is no Parquet table, or a damaged one: {reason}") from error
+    columns = table.to_pydict()
+    if not columns:
+        raise ValueError(f"{path} is empty: it has no column")
+    # pandas stores a frame's index last: file names there come first, row numbers are no label.
+    indices = (table.schema.pandas_metadata or {}).get("index_columns", ())
+    index = {name: columns.pop(name) for name in indices if isinstance(name, str)}
+    files = {name: v for name, v in index.items() if all(isinstance(value, str) for value in v)}
     return {
         str(name): ["" if value is None else str(value) for value in values]
-        for name, values in columns.items()
+        for name, values in {**files, **columns}.items()
     }
 
 

@@ -168,10 +168,8 @@ def _write(
             while ahead:
                 made, wrong = ahead.popleft().result()
                 ahead.extend(pool.submit(block, rows) for rows in itertools.islice(blocks, 1))
-                if wrong and not faults:
-                    file.truncate(0)  # now, so that no later call can go on from a broken part
                 faults += wrong
-                if not faults:
+                if not faults:  # else the rest is only looked at, to name all that is wrong
                     file.write(made.data)
                 bar.update(len(made))
             file.flush()

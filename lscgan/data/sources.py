@@ -67,7 +67,8 @@ def load(name: str, split: str = "train", **options: Any) -> LabelledImages:
     * ``source``: one of "folder" (``root`` in CelebA's own layout: ``img_align_celeba.zip`` or the
       folder of that name, ``list_attr_celeba.txt``, ``list_eval_partition.txt``), "huggingface"
       (the data set flwrlabs/celeba; needs the package ``datasets``) and "torchvision" (its
-      download from Google Drive; needs ``gdown``). By default each is tried in this order.
+      download from Google Drive; needs ``gdown``). By default each is tried in this order. The
+      extra ``lscgan[data]`` brings both packages, and pyarrow for Parquet tables.
 
     Args:
         split: "train", "validation" or "test": different images.

@@ -30,6 +30,7 @@ from lscgan.data import LabelledImages
 from lscgan.figures import contact_sheet
 from lscgan.files import replacing
 from lscgan.latent import LatentDesign
+from lscgan.training import feed
 from lscgan.training.batches import Batches, Epochs
 from lscgan.training.run_folder import RunFolder
 
@@ -151,7 +152,9 @@ def train(
     Args:
         model: trained in place; afterwards it holds the weights of ``model.safetensors`` and is
             in eval mode.
-        data: the training images.
+        data: the training images. On a GPU they are held where they fill no more than 40% of its
+            free memory; else they stay where they are and a thread reads ahead. Either way the
+            run is the same.
         folder: made if missing.
         resume: False starts afresh and replaces what the folder holds.
         watch: measures the model at every line of metrics, and at the start; what it returns
@@ -240,14 +243,13 @@ class _Training:
             )
         self.seen = 0
         self.seconds = 0.0
+        self.waited = 0.0  # seconds of these until a batch was there
         self.metrics: list[dict[str, float]] = []
         if run.state.is_file():
             self._restore()
 
     def go(self, stop: threading.Event) -> None:
         settings = self.settings
-        images = self.data.images.to(self.device)  # (N, C, H, W) uint8
-        labels = self.data.labels.to(self.device)  # (N, A)
         total = math.ceil(settings.images / settings.batch_size) * settings.batch_size
         sums: dict[str, Tensor] = {}
         self.module.train()
@@ -255,11 +257,24 @@ class _Training:
             self.metrics.append({**self._watched(), "images": 0, "seconds": 0.0})
         logged_at, clock = self.seen, time.perf_counter()
         saved_at = clock
+        way = feed.held if feed.fits(self.data.images, self.device) else feed.streamed
+        coming = range(self.seen // settings.batch_size, total // settings.batch_size)
         # Runs of a chapter are over before a bar is needed; a long one under papermill stays quiet.
-        with tqdm(
-            total=total, initial=self.seen, unit="image", unit_scale=True, mininterval=1, delay=20
-        ) as bar:
+        with (
+            contextlib.closing(way(self.data, self.batches, coming, self.device)) as batches,
+            tqdm(
+                total=total,
+                initial=self.seen,
+                unit="image",
+                unit_scale=True,
+                mininterval=1,
+                delay=20,
+            ) as bar,
+        ):
             while self.seen < total:
+                asked = time.perf_counter()
+                images, labels = next(batches)
+                self.waited += time.perf_counter() - asked
                 for name, value in self._step(images, labels).items():
                     sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
                 bar.update(settings.batch_size)
@@ -284,17 +299,15 @@ class _Training:
         self._finish()
 
     def _step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """One step of the model on the next batch."""
+        """One step of the model on a batch: uint8 (B, C, H, W) and (B, A)."""
         factor = self.settings.learning_rate_factor(self.seen)
         for optimizer in self.optimizers.values():
             for group in optimizer.param_groups:
                 group["lr"] = group["initial_lr"] * factor
-        step = self.seen // self.settings.batch_size
-        batch = self.batches.rows(step).to(self.device)  # (B,)
-        pictures = images[batch].float().contiguous(memory_format=torch.channels_last) / 255
+        pictures = images.float().contiguous(memory_format=torch.channels_last) / 255
         half = self.dtype != torch.float32
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=half):
-            terms = self.model.training_step(pictures, labels[batch], self.optimizers)
+            terms = self.model.training_step(pictures, labels, self.optimizers)
         if self.averaged is not None:
             self.averaged.update_parameters(self.module)
         self.seen += self.settings.batch_size
@@ -351,7 +364,12 @@ class _Training:
         tensors["chance.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["chance.cuda"] = torch.cuda.get_rng_state(self.device)
-        about = {"seen": self.seen, "seconds": self.seconds, "metrics": self.metrics}
+        about = {
+            "seen": self.seen,
+            "seconds": self.seconds,
+            "waited": self.waited,
+            "metrics": self.metrics,
+        }
         # clone: safetensors refuses tensors that share memory
         with replacing(self.run.state) as temporary:
             save_file(
@@ -386,6 +404,7 @@ class _Training:
         if "chance.cuda" in tensors and self.device.type == "cuda":
             torch.cuda.set_rng_state(tensors["chance.cuda"], self.device)
         self.seen, self.seconds = about["seen"], about["seconds"]
+        self.waited = about.get("waited", 0.0)  # a state of version 0.3 has none
         self.metrics = about["metrics"]
 
     def _write_weights(self) -> None:
@@ -416,6 +435,8 @@ class _Training:
                 "images": self.seen,
                 "seconds": round(self.seconds, 1),
                 "images_per_second": round(self.seen / max(self.seconds, 1e-9), 1),
+                # The share of the seconds in which the loop had no batch to go on with.
+                "waiting_for_data": round(self.waited / max(self.seconds, 1e-9), 4),
                 "seed": self.settings.seed,
                 "device": _describe(self.device),
                 "precision": str(self.dtype).removeprefix("torch."),
