@@ -6,7 +6,8 @@ outside of the repository; papermill stays outside too. The script fails when a 
 its install cell changes a package that was there, or when a progress bar is not drawn by Colab's
 old ipywidgets.
 
-The first call takes about 5 minutes and 5 GB, and needs the network. Run `make wheel` first.
+`make colab` builds the wheel and calls this. The first call takes about 5 minutes and 5 GB, and
+needs the network.
 
     python .ci/colab.py [--python python3.13] [notebook ...]
 """
@@ -17,6 +18,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -106,10 +108,12 @@ def make_environment(interpreter: str) -> Path:
         if added:
             subprocess.run([*pip, "uninstall", "-q", "-y", *sorted(added)], check=True)
         return python
+    if shutil.which(interpreter) is None:
+        sys.exit(f"{interpreter} was not found: install it, or name another with --python")
     colab = preinstalled()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [canonicalize_name(Requirement(line).name) for line in project["dependencies"]]
-    wanted = [name for name in (*wanted, "ipykernel", "setuptools") if name in colab]
+    asked = [canonicalize_name(Requirement(line).name) for line in project["dependencies"]]
+    wanted = [str(name) for name in (*asked, "ipykernel", "setuptools") if name in colab]
     print(f"installing into {ENVIRONMENT.name}: {', '.join(wanted)}", flush=True)
     subprocess.run([interpreter, "-m", "venv", "--clear", str(ENVIRONMENT)], check=True)
     with tempfile.TemporaryDirectory() as folder:

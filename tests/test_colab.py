@@ -367,7 +367,8 @@ def test_a_kernel_killed_in_the_middle_of_a_run_goes_on_to_the_same_weights(tmp_
     short, often = "precision=precision,\n", "precision=precision,\n    save_every=0.0,\n"
     assert training.source.count(short) == 1
     training.source = training.source.replace(short, often)  # else a tiny run never saves a state
-    client, over = client_of(cells, tmp_path), threading.Event()
+    client: Any = client_of(cells, tmp_path)
+    over = threading.Event()
 
     def kill() -> None:
         while len(killed.metrics()) < 2 and not over.is_set():
