@@ -206,7 +206,7 @@ INSTEAD = 'To go on without this run: load("a") is what it gave the book.'
 
 @pytest.mark.usefixtures("no_gpu")
 def test_without_a_gpu_the_minutes_on_both_and_the_way_around_are_said() -> None:
-    found = "No GPU; 2 CPU threads, float32: about 40 minutes on two cores"
+    found = "No GPU; 2 CPU threads, float32: about 40 minutes"
     assert runtime().splitlines() == [f"{found}, on a GPU under 3 minutes. {OWN}", INSTEAD]
     assert runtime(gpu_minutes=None).splitlines() == [f"{found}, no GPU is needed. {OWN}", INSTEAD]
     assert "under 1 minute. " in runtime(gpu_minutes=1)
@@ -323,7 +323,7 @@ def test_a_chapter_and_a_run_install_the_wheel_and_need_nothing_else(runtime_fol
     assert (runtime_folder.parent / "installed" / "lscgan").stat().st_mtime_ns == before
     assert RunFolder(runtime_folder / "run").figures["control"]["count"] == 200
     where = next(cell for cell in cells if cell.id.endswith("-where"))
-    assert "about 40 minutes on two cores" in where.outputs[0].text
+    assert "about 40 minutes, on a GPU under 3" in where.outputs[0].text
 
 
 def test_a_progress_bar_is_a_widget_without_complaint(tmp_path: Path) -> None:

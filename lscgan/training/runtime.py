@@ -26,7 +26,7 @@ def describe_runtime(
         device: as in :class:`TrainingSettings`.
         precision: as in :class:`TrainingSettings`.
         folder: the run folder.
-        cpu_minutes: what the run takes on a CPU, with the notebook's own settings.
+        cpu_minutes: what the run takes on one or two CPU cores, with the notebook's own settings.
         gpu_minutes: the same on a GPU; None where a CPU is enough.
         instead: the expression that gives what this run makes, without running it.
 
@@ -49,7 +49,7 @@ def describe_runtime(
     else:
         found = "A GPU is here but not asked for" if torch.cuda.is_available() else "No GPU"
         threads = f"{torch.get_num_threads()} CPU threads, {number}"
-        lines = [f"{found}; {threads}: {on_cpu} on two cores, {on_gpu}."]
+        lines = [f"{found}; {threads}: {on_cpu}, {on_gpu}."]
     lines[0] += " That is with this notebook's own settings."
     in_colab = "google.colab" in sys.modules
     if in_colab and picked.type == "cpu" and gpu_minutes is not None:
