@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.metadata
 import os
 import re
@@ -15,7 +16,7 @@ import time
 import tomllib
 import types
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -358,32 +359,45 @@ def client_of(cells: list[nbformat.NotebookNode], folder: Path) -> NotebookClien
     return NotebookClient(notebook, resources={"metadata": {"path": str(folder)}})
 
 
+def saving_often(cells: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """The cells, with a state at every step of the training: a tiny run would never save one."""
+    (training,) = (cell for cell in cells if cell.id.endswith("-train"))
+    short, often = "precision=precision,\n", "precision=precision,\n    save_every=0.0,\n"
+    assert training.source.count(short) == 1
+    training.source = training.source.replace(short, often)
+    return cells
+
+
+@contextlib.contextmanager
+def in_the_middle_of(run: RunFolder, act: Callable[[], None]) -> Iterator[None]:
+    """Do something, once, as soon as a run that starts in this block has written two lines."""
+    over = threading.Event()
+
+    def wait() -> None:
+        while len(run.metrics()) < 2 and not over.is_set():
+            time.sleep(0.01)
+        if not over.is_set():
+            act()
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    try:
+        yield
+    finally:
+        over.set()
+        waiting.join()
+
+
 def test_a_kernel_killed_in_the_middle_of_a_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     killed, whole = RunFolder(tmp_path / "killed"), RunFolder(tmp_path / "whole")
     client_of(cells_of(JUDGE, folder="whole"), tmp_path).execute()
 
-    cells = cells_of(JUDGE, folder="killed")
-    (training,) = (cell for cell in cells if cell.id.endswith("-train"))
-    short, often = "precision=precision,\n", "precision=precision,\n    save_every=0.0,\n"
-    assert training.source.count(short) == 1
-    training.source = training.source.replace(short, often)  # else a tiny run never saves a state
-    client: Any = client_of(cells, tmp_path)
-    over = threading.Event()
-
-    def kill() -> None:
-        while len(killed.metrics()) < 2 and not over.is_set():
-            time.sleep(0.01)
-        if not over.is_set():
-            os.kill(client.km.provisioner.pid, signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    try:
-        with pytest.raises(DeadKernelError):
-            client.execute()
-    finally:
-        over.set()
-        killer.join()
+    client: Any = client_of(saving_often(cells_of(JUDGE, folder="killed")), tmp_path)
+    with (
+        in_the_middle_of(killed, lambda: os.kill(client.km.provisioner.pid, signal.SIGKILL)),
+        pytest.raises(DeadKernelError),
+    ):
+        client.execute()
     assert killed.state.is_file()
     assert not killed.complete
 
@@ -396,9 +410,18 @@ def test_a_kernel_killed_in_the_middle_of_a_run_goes_on_to_the_same_weights(tmp_
     assert lines[0] == lines[1]
 
 
-def test_a_run_can_be_run_again_in_the_same_kernel(tmp_path: Path) -> None:
-    """As in Colab after an interrupt: the notebook's own variables still stand there."""
-    cells = cells_of(JUDGE, images=640, folder="run")
-    again = [nbformat.from_dict({**cell, "id": f"{cell.id}-2"}) for cell in cells]
-    client_of(cells + again, tmp_path).execute()
-    assert RunFolder(tmp_path / "run").summary["images"] == 640
+def test_an_interrupted_run_goes_on_in_the_same_kernel(tmp_path: Path) -> None:
+    """As in Colab: the stop button, then *Run all*; the notebook's own variables still stand."""
+    run = RunFolder(tmp_path / "run")
+    first = saving_often(cells_of(JUDGE, folder="run"))
+    first = first[: 1 + [cell.id for cell in first].index("class-judge-train")]
+    first[-1].metadata["tags"] = ["raises-exception"]
+    again = [nbformat.from_dict({**c, "id": f"{c.id}-2"}) for c in cells_of(JUDGE, folder="run")]
+    client: Any = client_of([*first, *again], tmp_path)
+    with in_the_middle_of(run, lambda: os.kill(client.km.provisioner.pid, signal.SIGINT)):
+        client.execute()
+    (stopped,) = (output for output in first[-1].outputs if output.output_type == "error")
+    assert stopped.ename == "KeyboardInterrupt"
+    assert re.fullmatch(r"stopped after \d+ images; run again to go on from there", stopped.evalue)
+    assert run.summary["images"] == 6_400
+    assert run.figures["accuracy"]
