@@ -28,7 +28,7 @@ def describe_runtime(
         folder: the run folder.
         cpu_minutes: what the run takes on one or two CPU cores, with the notebook's own settings.
         gpu_minutes: the same on a GPU; None where a CPU is enough.
-        instead: the expression that gives what this run makes, without running it.
+        instead: the expression that gives what this run makes, or the nearest to it, at once.
 
     Returns:
         A sentence a line, to print.
@@ -40,9 +40,9 @@ def describe_runtime(
     require_mounted(folder)
     picked = pick_device(device)
     number = str(pick_precision(precision, picked)).removeprefix("torch.")
-    on_cpu, on_gpu = f"about {_minutes(cpu_minutes)}", "no GPU is needed"
+    on_cpu, on_gpu = f"about {_time(cpu_minutes)}", "no GPU is needed"
     if gpu_minutes is not None:
-        on_gpu = f"on a GPU under {_minutes(gpu_minutes)}"
+        on_gpu = f"on a GPU under {_time(gpu_minutes)}"
     if picked.type == "cuda":
         takes = on_gpu if gpu_minutes is not None else f"{on_cpu} at most"
         lines = [f"A GPU, {torch.cuda.get_device_name(picked)}, {number}: {takes}."]
@@ -59,9 +59,11 @@ def describe_runtime(
             "This runtime forgets its files: to keep the run, mount your Drive and set folder = "
             f'"{DRIVE}/MyDrive/lscgan/{Path(folder).name}".'
         )
-    lines.append(f"To go on without this run: {instead} is what it gave the book.")
+    lines.append(f"To go on without this run: {instead}.")
     return "\n".join(lines)
 
 
-def _minutes(count: int) -> str:
-    return f"{count} minute{'s' if count > 1 else ''}"
+def _time(minutes: int) -> str:
+    if minutes >= 48 * 60:
+        return f"{round(minutes / 1440)} days"
+    return f"{minutes} minute{'s' if minutes > 1 else ''}"
