@@ -15,7 +15,7 @@ CONFIGURATION := _config.yml _toc.yml
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint wheel notebooks picture benchmarks address clean
+.PHONY: help book test lint wheel colab notebooks picture benchmarks address clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,8 +32,13 @@ lint: $(INSTALLED) ## check style and types of code and notebooks
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# What was deleted since an earlier build would come back from build/.
 wheel: $(INSTALLED) ## build the library as a file that pip installs, into dist/
+	rm -rf build
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+colab: wheel ## run a chapter and a run in the versions that Colab has: 5 GB in .colab/
+	$(BIN)/python .ci/colab.py
 
 notebooks: $(INSTALLED) ## run the chapters again and store what their checked cells print
 	$(BIN)/python .ci/notebooks.py --execute

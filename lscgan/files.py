@@ -10,6 +10,25 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+DRIVE = Path("/content/drive")
+"""Where Colab mounts Google Drive."""
+
+
+def require_mounted(path: str | Path) -> None:
+    """Refuse a path on Colab's Google Drive while it is not mounted.
+
+    A folder made there before would be lost with the runtime, and would keep Drive from being
+    mounted later.
+
+    Raises:
+        FileNotFoundError: the path lies on a Drive that is not mounted; it says how to mount it.
+    """
+    if Path(path).is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
+        raise FileNotFoundError(
+            f"{path} lies on Google Drive, which is not mounted: run `from google.colab import "
+            f"drive; drive.mount('{DRIVE}')` and then this cell again, or name another folder"
+        )
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lscgan.files import replacing
+from lscgan.files import DRIVE, replacing, require_mounted
 
 
 def names(folder: Path) -> list[str]:
@@ -76,3 +76,22 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
         replacing(tmp_path / "gone" / "a.txt"),
     ):
         pytest.fail("the block must not run")
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_a_folder_on_a_drive_needs_the_drive(
+    mounted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.path.ismount", lambda path: mounted and path == DRIVE)
+    require_mounted("/content/driver/run")
+    require_mounted("runs/content/drive")
+    if mounted:
+        require_mounted("/content/drive/MyDrive/run")
+        return
+    for path in ("/content/drive/MyDrive/run", DRIVE / "Shareddrives" / "a"):
+        with pytest.raises(FileNotFoundError) as refusal:
+            require_mounted(path)
+        assert str(refusal.value) == (
+            f"{path} lies on Google Drive, which is not mounted: run `from google.colab import "
+            "drive; drive.mount('/content/drive')` and then this cell again, or name another folder"
+        )

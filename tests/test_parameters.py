@@ -112,6 +112,24 @@ def test_whole_numbers_count_as_floats_in_a_list_too() -> None:
     assert [type(amount) for amount in given["amounts"]] == [float, float]
 
 
+def test_a_notebook_that_runs_again_in_the_same_kernel_keeps_its_own_variables() -> None:
+    namespace = notebook("images = 640")
+    assert parameters(namespace)["images"] == 640
+    exec("rows, lowest, wanted = [1], 0.5, {}", namespace)  # what later cells assign
+    exec("images = 320", namespace)
+    assert parameters(namespace) == {**DEFAULTS, "images": 320}
+    exec("images = None", namespace)
+    with pytest.raises(ParameterError, match="'images' takes int"):
+        parameters(namespace)
+
+
+def test_a_name_that_was_refused_is_refused_again() -> None:
+    namespace = notebook("image = 640")
+    for _ in range(2):
+        with pytest.raises(ParameterError, match="no parameter 'image'"):
+            parameters(namespace)
+
+
 def test_a_notebook_that_declares_nothing_is_told_how() -> None:
     with pytest.raises(ParameterError, match="write each as `name: type = value`"):
         parameters({"images": 3})

@@ -91,22 +91,6 @@ def test_the_address_stands_where_readers_look_for_it() -> None:
         assert url in (ROOT / name).read_text(encoding="utf-8"), f"{name} does not say {url}"
 
 
-@each_notebook
-def test_a_notebook_installs_the_library_before_it_imports_it(path: Path) -> None:
-    cells = nbformat.read(path, as_version=4).cells
-    code = [cell.source for cell in cells if cell.cell_type == "code"]
-    imports = [
-        i for i, source in enumerate(code) if re.search(r"^\s*(from|import) lscgan", source, re.M)
-    ]
-    installs = [
-        i for i, source in enumerate(code)
-        if f"lscgan @ git+https://github.com/{address.wanted(ROOT)}" in source
-    ]  # fmt: skip
-    if imports:
-        assert installs, "a notebook that imports lscgan installs it where it is missing"
-        assert installs[0] <= imports[0], "the install cell comes before the first import"
-
-
 def test_a_new_address_reaches_every_copy_and_nothing_else(tmp_path: Path) -> None:
     for path in FILES:
         target = tmp_path / path.relative_to(ROOT)

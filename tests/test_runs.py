@@ -116,6 +116,16 @@ def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
     assert "not 'magic'" in str(stopped.value)
 
 
+def test_opposites_end_to_end(tmp_path: Path) -> None:
+    small = {"samples": 20, "ruler_count": 600, "test_count": 200, "models": ["lsc-vae-faces"]}
+    run("opposites", tmp_path, **small)
+    rows = json.loads((tmp_path / "run" / "figures.json").read_text())["rows"]
+    assert [row["attribute"] for row in rows] == ["Pale_Skin", "Bushy_Eyebrows"]
+    for row in rows:
+        assert 0 < row["count"] <= 20
+        assert [dose["amount"] for dose in row["doses"]] == [-2.0, -1.0, 0.0, 1.0, 2.0]
+
+
 def test_a_judge_of_classes_end_to_end(tmp_path: Path) -> None:
     run("class_judge", tmp_path, labels=40, images=1_600, batch_size=64, width=4)
     figures = json.loads((tmp_path / "run" / "figures.json").read_text())

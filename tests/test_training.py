@@ -304,8 +304,8 @@ def test_a_watched_run_that_resumes_has_one_line_at_the_start(tmp_path: Path) ->
         train(Toy(interrupt), numbered(), settings(), tmp_path, watch=watcher(before))
     run = train(Toy(), numbered(), settings(), tmp_path, watch=watcher(after))
     assert [line["images"] for line in run.metrics()] == [0, 80, 160, 240, 320]
-    assert [line["size"] for line in run.metrics()] == [1, 2, 3, 1, 2]
-    assert (len(before), len(after)) == (3, 2)
+    assert [line["size"] for line in run.metrics()] == [1, 2, 1, 2, 3]
+    assert (len(before), len(after)) == (2, 3)
     unbroken = train(Toy(), numbered(), settings(), tmp_path / "unbroken", watch=watcher([]))
     assert same(load_file(run.weights), load_file(unbroken.weights))
 
@@ -497,10 +497,11 @@ def test_a_killed_gan_resumes_to_the_same_weights_and_the_same_state(
     assert child.wait() == -signal.SIGKILL
     killed_at = seen_in(run.state)
     assert 0 < killed_at < 1_568
+    next_line = (killed_at // 32 + 1) * 32
 
     # Both are stopped at 1568 images, 98 steps: two steps after a penalty, one before the next.
     with pytest.raises(KeyboardInterrupt, match="stopped after 1568 images"):
-        train(model(), data, chosen, run.path, watch=interrupted_at(1_568, killed_at + 32))
+        train(model(), data, chosen, run.path, watch=interrupted_at(1_568, next_line))
     unbroken = RunFolder(tmp_path / "unbroken")
     with pytest.raises(KeyboardInterrupt, match="stopped after 1568 images"):
         train(model(), data, chosen, unbroken.path, watch=interrupted_at(1_568, 0))
@@ -529,15 +530,53 @@ def test_an_interrupt_saves_the_run_which_then_goes_on(tmp_path: Path, number: i
     handlers = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
     interrupted = Toy(interrupt)
     chosen = settings(ema_half_life=40)
-    with pytest.raises(KeyboardInterrupt, match="stopped after 160 images; run again to go on"):
+    with pytest.raises(KeyboardInterrupt, match="stopped after 104 images; run again to go on"):
         train(interrupted, numbered(), chosen, tmp_path / "stopped")
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == handlers
-    assert seen_in(tmp_path / "stopped" / "state.safetensors") == 160
+    assert seen_in(tmp_path / "stopped" / "state.safetensors") == 104
     resumed = train(Toy(), numbered(), chosen, tmp_path / "stopped")
     unbroken = train(Toy(), numbered(), chosen, tmp_path / "unbroken")
     assert same(load_file(resumed.weights), load_file(unbroken.weights))
     assert without_seconds(resumed.metrics()) == without_seconds(unbroken.metrics())
     assert not resumed.state.exists()
+
+
+def test_a_state_between_two_lines_resumes_to_the_same_metrics(tmp_path: Path) -> None:
+    """Lines can be far apart: what they average over is part of the state."""
+
+    def die(toy: Toy) -> None:
+        if len(toy.steps) == 13:
+            raise RuntimeError("the runtime is gone")
+
+    for ema_half_life in (0, 40):
+        chosen = settings(log_every=160, save_every=0, ema_half_life=ema_half_life)
+        folders = [tmp_path / f"{name}-{ema_half_life}" for name in ("killed", "unbroken")]
+        with pytest.raises(RuntimeError, match="the runtime is gone"):
+            train(Toy(die), numbered(), chosen, folders[0])
+        assert seen_in(folders[0] / "state.safetensors") == 96
+        resumed, unbroken = (train(Toy(), numbered(), chosen, folder) for folder in folders)
+        assert [line["images"] for line in resumed.metrics()] == [160, 320]
+        assert without_seconds(resumed.metrics()) == without_seconds(unbroken.metrics())
+        assert same(load_file(resumed.weights), load_file(unbroken.weights))
+
+
+def test_states_are_saved_by_the_clock_however_far_lines_are_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, kept = 0.0, []
+
+    def minute(toy: Toy) -> None:
+        nonlocal now
+        state = tmp_path / "state.safetensors"
+        kept.append(seen_in(state) // 8 if state.is_file() else 0)
+        now += 60.0
+
+    monkeypatch.setattr("lscgan.training.loop.time.perf_counter", lambda: now)
+    run = train(Toy(minute), numbered(), settings(log_every=320, save_every=300), tmp_path)
+    # At the start of step n + 1 the state on disk is of step 5, 10, ...: never older than that.
+    assert kept == [step // 5 * 5 for step in range(40)]
+    assert run.summary["seconds"] == 40 * 60
+    assert TrainingSettings().save_every <= 300
 
 
 def test_training_works_in_a_thread(tmp_path: Path) -> None:
@@ -548,27 +587,28 @@ def test_training_works_in_a_thread(tmp_path: Path) -> None:
     assert RunFolder(tmp_path).complete
 
 
+@pytest.mark.parametrize("step", [30, 33], ids=["at a line", "between two lines"])
 @pytest.mark.parametrize("what", ["loss", "weight"])
 def test_a_run_that_is_not_finite_stops_and_keeps_the_last_good_state(
-    tmp_path: Path, what: str
+    tmp_path: Path, what: str, step: int
 ) -> None:
     def break_down(toy: Toy) -> None:
-        # the 30th step is the last before a line and a state at 240 images
-        if len(toy.steps) == 30 and what == "loss":
+        # a state is saved at every step, and a line of metrics at every tenth
+        if len(toy.steps) == step and what == "loss":
             toy.poison = math.inf
-        if len(toy.steps) == 30 and what == "weight":
+        if len(toy.steps) == step and what == "weight":
             with torch.no_grad():
                 toy.last.weight.fill_(math.nan)
 
     named = "loss and twice" if what == "loss" else "a weight"
-    sentence = rf"{named} is not finite after 240 images; the last good state is kept in .*state"
+    sentence = rf"{named} is not finite after {8 * step} images; the last good state is kept in "
     with pytest.raises(NotFiniteError, match=sentence) as refusal:
         train(Toy(break_down), numbered(), settings(save_every=0), tmp_path / "broken")
     assert "smaller learning rate" in str(refusal.value)
     run = RunFolder(tmp_path / "broken")
     assert not run.complete
-    assert seen_in(run.state) == 160
-    assert [line["images"] for line in run.metrics()] == [80, 160]
+    assert seen_in(run.state) == 8 * (step - 1)
+    assert [line["images"] for line in run.metrics()] == [80, 160, 240][: (step - 1) // 10]
     for file in (run.state, run.weights):
         assert all(bool(tensor.isfinite().all()) for tensor in load_file(file).values())
     # The same run with a model that holds goes on from there, and is the unbroken run.

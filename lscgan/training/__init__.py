@@ -11,6 +11,7 @@ from lscgan.training.loop import (
 )
 from lscgan.training.parameters import ParameterError, parameters
 from lscgan.training.run_folder import RunFolder
+from lscgan.training.runtime import describe_runtime
 
 __all__ = [
     "Batches",
@@ -22,6 +23,7 @@ __all__ = [
     "ScheduledBatches",
     "Trainable",
     "TrainingSettings",
+    "describe_runtime",
     "parameters",
     "pick_device",
     "pick_precision",

@@ -70,7 +70,8 @@ class TrainingSettings:
         device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...
         precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 where a GPU has it.
         log_every: images between two lines of metrics.
-        save_every: seconds between two states that a killed run can resume from.
+        save_every: seconds between two states that a killed run can resume from. An interrupt
+            saves one at once, after the step in progress.
 
     Raises:
         ValueError: a value is out of its range.
@@ -245,18 +246,18 @@ class _Training:
         self.seconds = 0.0
         self.waited = 0.0  # seconds of these until a batch was there
         self.metrics: list[dict[str, float]] = []
+        self.sums: dict[str, Tensor] = {}  # of the terms since the last line of metrics
+        self.logged_at = 0
         if run.state.is_file():
             self._restore()
 
     def go(self, stop: threading.Event) -> None:
         settings = self.settings
         total = math.ceil(settings.images / settings.batch_size) * settings.batch_size
-        sums: dict[str, Tensor] = {}
         self.module.train()
         if self.seen == 0 and self.watch is not None:
             self.metrics.append({**self._watched(), "images": 0, "seconds": 0.0})
-        logged_at, clock = self.seen, time.perf_counter()
-        saved_at = clock
+        clock = saved_at = time.perf_counter()
         way = feed.held if feed.fits(self.data.images, self.device) else feed.streamed
         coming = range(self.seen // settings.batch_size, total // settings.batch_size)
         # Runs of a chapter are over before a bar is needed; a long one under papermill stays quiet.
@@ -276,22 +277,24 @@ class _Training:
                 images, labels = next(batches)
                 self.waited += time.perf_counter() - asked
                 for name, value in self._step(images, labels).items():
-                    sums[name] = sums.get(name, torch.zeros((), device=self.device)) + value
+                    so_far = self.sums.get(name, torch.zeros((), device=self.device))
+                    self.sums[name] = so_far + value
                 bar.update(settings.batch_size)
 
-                last = self.seen >= total
-                if self.seen // settings.log_every > logged_at // settings.log_every or last:
-                    steps = (self.seen - logged_at) / settings.batch_size
+                every, last = settings.log_every, self.seen >= total
+                if self.seen // every > self.logged_at // every or last:
+                    means = self._means()
                     self.seconds += time.perf_counter() - clock
-                    self._log({name: float(value) / steps for name, value in sums.items()})
-                    sums, logged_at = {}, self.seen
+                    self._log(means)
                     clock = time.perf_counter()  # what watching takes is no training
                     bar.set_postfix(loss=f"{next(iter(self.metrics[-1].values())):.4g}")
                     if last:
                         break
-                    if stop.is_set() or clock - saved_at >= settings.save_every:
-                        self._save()
-                        saved_at = time.perf_counter()
+                if stop.is_set() or time.perf_counter() - saved_at >= settings.save_every:
+                    self._means()  # a state that is not finite is never saved
+                    self.seconds += time.perf_counter() - clock
+                    self._save()
+                    clock = saved_at = time.perf_counter()
                     if stop.is_set():
                         raise KeyboardInterrupt(
                             f"stopped after {self.seen} images; run again to go on from there"
@@ -313,7 +316,14 @@ class _Training:
         self.seen += self.settings.batch_size
         return terms
 
-    def _log(self, means: dict[str, float]) -> None:
+    def _means(self) -> dict[str, float]:
+        """The mean of each term over the steps since the last line of metrics.
+
+        Raises:
+            NotFiniteError: one of them, or a weight, is not finite.
+        """
+        steps = max((self.seen - self.logged_at) / self.settings.batch_size, 1)
+        means = {name: float(value) / steps for name, value in self.sums.items()}
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if not all(bool(torch.isfinite(t).all()) for t in self.module.state_dict().values()):
             broken.append("a weight")  # a finite loss may have a gradient that is not
@@ -327,8 +337,12 @@ class _Training:
                 f"{' and '.join(broken)} is not finite after {self.seen} images; {kept}: "
                 "try a smaller learning rate, or precision='float32'"
             )
+        return means
+
+    def _log(self, means: dict[str, float]) -> None:
         line = {**means, **self._watched()}
         self.metrics.append({**line, "images": self.seen, "seconds": round(self.seconds, 3)})
+        self.sums, self.logged_at = {}, self.seen
 
     def _watched(self) -> dict[str, float]:
         if self.watch is None:
@@ -361,11 +375,13 @@ class _Training:
         for name, optimizer in self.optimizers.items():
             for index, entries in optimizer.state_dict()["state"].items():
                 tensors |= {f"optimizer.{name}.{index}.{k}": v for k, v in entries.items()}
+        tensors |= {f"sum.{name}": value for name, value in self.sums.items()}
         tensors["chance.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
             tensors["chance.cuda"] = torch.cuda.get_rng_state(self.device)
         about = {
             "seen": self.seen,
+            "logged_at": self.logged_at,
             "seconds": self.seconds,
             "waited": self.waited,
             "metrics": self.metrics,
@@ -406,6 +422,8 @@ class _Training:
         self.seen, self.seconds = about["seen"], about["seconds"]
         self.waited = about.get("waited", 0.0)  # a state of version 0.3 has none
         self.metrics = about["metrics"]
+        self.logged_at = about.get("logged_at", self.seen)  # states of 0.3 stand at a line
+        self.sums = {n: t.to(self.device) for n, t in _below(tensors, "sum.").items()}
 
     def _write_weights(self) -> None:
         """Write the weights to use, and a sheet of what they draw."""

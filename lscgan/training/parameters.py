@@ -6,24 +6,27 @@ import contextlib
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 _PLAIN = (bool, int, float, str, bytes, list, tuple, dict, set, type(None))
 _OF_IPYTHON = {"In", "Out", "exit", "quit", "get_ipython", "open"}
+_CHECKED = "_parameters_checked"
 
 
 class ParameterError(ValueError):
     """A run notebook was given a parameter that it does not have, or of the wrong type."""
 
 
-def parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+def parameters(namespace: MutableMapping[str, Any]) -> dict[str, Any]:
     """The checked parameters of a run notebook; call it with ``globals()``.
 
     The notebook's cell tagged ``parameters`` declares each one with a type, as in
     ``images: int = 200_000``. papermill puts a cell after it that assigns what the user passed
     with ``-p``. A name assigned there but not declared is a misspelling, so every plain value in
-    the namespace must be declared. Call this before the notebook assigns anything else.
+    the namespace must be declared. Call this before the notebook assigns anything else. When the
+    notebook is run again in the same kernel its own variables stand there too, so names are looked
+    at only until they were found right once.
 
     Returns:
         The declared names and their values; a whole number given for a float becomes one.
@@ -32,18 +35,24 @@ def parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
         ParameterError: an unknown name (the valid ones are listed), or a value of another type.
     """
     declared = _declared(namespace)
-    given = {
-        name
-        for name, value in namespace.items()
-        if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _OF_IPYTHON
-    }
+    given: set[str] = (
+        set()
+        if _CHECKED in namespace
+        else {
+            name
+            for name, value in namespace.items()
+            if isinstance(value, _PLAIN) and not name.startswith("_") and name not in _OF_IPYTHON
+        }
+    )
     for name in sorted(given - declared.keys()):
         close = difflib.get_close_matches(name, declared, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise ParameterError(
             f"this notebook has no parameter {name!r}{hint}; it has {', '.join(declared)}"
         )
-    return {name: _checked(name, kind, namespace[name]) for name, kind in declared.items()}
+    checked = {name: _checked(name, kind, namespace[name]) for name, kind in declared.items()}
+    namespace[_CHECKED] = True
+    return checked
 
 
 def _declared(namespace: Mapping[str, Any]) -> dict[str, Any]:

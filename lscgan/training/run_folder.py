@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lscgan.files import replacing
+from lscgan.files import replacing, require_mounted
 
 
 class RunFolder:
@@ -69,7 +69,13 @@ class RunFolder:
         return [json.loads(line) for line in file.read_text().splitlines()]
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
-        """Replace one of the folder's JSON files in one step."""
+        """Replace one of the folder's JSON files in one step; the folder is made if missing.
+
+        Raises:
+            FileNotFoundError: the folder lies on a Google Drive that is not mounted.
+            OSError: the folder cannot be written.
+        """
+        require_mounted(self.path)
         self.path.mkdir(parents=True, exist_ok=True)
         with replacing(self.path / name) as temporary:
             temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n")
