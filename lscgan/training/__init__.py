@@ -1,6 +1,7 @@
 """Training: one loop for every model, and the run folder that it writes."""
 
 from lscgan.training.batches import Batches, Epochs, LabelSchedule, ScheduledBatches
+from lscgan.training.cost import GPU, GPUS, StepCost, step_cost
 from lscgan.training.loop import (
     NotFiniteError,
     Trainable,
@@ -13,6 +14,8 @@ from lscgan.training.parameters import ParameterError, parameters
 from lscgan.training.run_folder import RunFolder
 
 __all__ = [
+    "GPU",
+    "GPUS",
     "Batches",
     "Epochs",
     "LabelSchedule",
@@ -20,10 +23,12 @@ __all__ = [
     "ParameterError",
     "RunFolder",
     "ScheduledBatches",
+    "StepCost",
     "Trainable",
     "TrainingSettings",
     "parameters",
     "pick_device",
     "pick_precision",
+    "step_cost",
     "train",
 ]
