@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 from lscgan import hub
-from lscgan.data import celeba, load
+from lscgan.data import LabelledImages, celeba, load
 
 RUNS = Path(__file__).parent.parent / "book" / "runs"
 
@@ -296,6 +297,29 @@ def test_a_wrong_setting_of_the_papers_experiment_stops_it_before_training(
     assert sentence in stopped.value.evalue
     assert "\n" not in stopped.value.evalue
     assert not (tmp_path / "run").exists()
+
+
+def test_the_papers_experiment_takes_what_its_title_says() -> None:
+    """Worked out by the notebook's own cells, for a training set of CelebA's size."""
+    cells = {cell.id: cell.source for cell in nbformat.read(RUNS / "celeba.ipynb", 4).cells}
+    images = torch.empty(162_770, 3, 64, 64, dtype=torch.uint8)  # eight of them are looked at
+    images[:8] = 128
+    faces = LabelledImages(images, torch.zeros(len(images), 14), celeba.PAPER)
+    space: dict[str, Any] = {"torch": torch, "train_faces": faces}
+    for name in ("parameters", "design", "models", "cost"):
+        exec(cells[f"celeba-{name}"], space)
+    said = re.search(
+        r"\*\*Takes\*\* (\d+) to (\d+) minutes of training on a T4 and (\d+) to (\d+) minutes on "
+        r"an L4, A100 or H100, with less than (\d+) GB",
+        cells["celeba-title"],
+    )
+    assert said is not None
+    low, high, least, most, memory = map(float, said.groups())
+    minutes = {name: one["minutes"] for name, one in space["forecast"].items()}
+    assert (low, high) == pytest.approx(minutes.pop("T4"), rel=0.1)
+    assert least == pytest.approx(min(best for best, _ in minutes.values()), abs=1)
+    assert most == pytest.approx(max(worst for _, worst in minutes.values()), abs=1)
+    assert 0.7 * memory < space["forecast"]["H100"]["bytes"] / 1e9 < memory
 
 
 RUNS_WITH_IMAGES = [
