@@ -116,7 +116,7 @@ class AttributeJudge(nn.Module):
 
 
 class FaceJudge(AttributeJudge):
-    """Reads attributes and, last, the mouth's curvature from any face; arguments as above."""
+    """Reads attributes and, last, the mouth's curvature; arguments as in :class:`AttributeJudge`."""
 
     further = 1
 
