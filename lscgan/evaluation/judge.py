@@ -116,7 +116,7 @@ class AttributeJudge(nn.Module):
 
 
 class FaceJudge(AttributeJudge):
-    """Reads attributes and, last, the mouth's curvature; arguments as in :class:`AttributeJudge`."""
+    """Reads attributes and, last, the mouth's curvature; made as :class:`AttributeJudge` is."""
 
     further = 1
 
@@ -198,8 +198,8 @@ class AttributeReport:
     def balanced_accuracy(self) -> dict[str, float]:
         """Mean of sensitivity and specificity, by attribute: 0.5 knows nothing of it.
 
-        Accuracy flatters where an attribute is rare: who never says "moustache" is right of 24
-        faces in 25. Attributes that all pictures or none have are left out.
+        Accuracy flatters where an attribute is rare: who never says "moustache" is right of most
+        faces. Attributes that all pictures or none have are left out.
         """
         both = {name: (self.sensitivity[name], self.specificity[name]) for name in self.accuracy}
         return {
