@@ -10,7 +10,14 @@ import torch
 from torch import nn
 
 from lscgan import weights
-from lscgan.evaluation import ClassJudge, FaceGate, FaceJudge, Judges, MouthJudge
+from lscgan.evaluation import (
+    AttributeJudge,
+    ClassJudge,
+    FaceGate,
+    FaceJudge,
+    Judges,
+    MouthJudge,
+)
 from lscgan.models import GAN, LSCGAN, LSCVAE, VAE, ConditionalVAE, InfoGAN, LabelsOnly, SSInfoGAN
 from lscgan.training import RunFolder
 
@@ -19,7 +26,7 @@ _KINDS: dict[str, Any] = {
     kind.__name__: kind
     for kind in (
         *(VAE, LSCVAE, ConditionalVAE, GAN, LSCGAN, InfoGAN, SSInfoGAN, LabelsOnly),
-        *(FaceJudge, MouthJudge, FaceGate, ClassJudge),
+        *(AttributeJudge, FaceJudge, MouthJudge, FaceGate, ClassJudge),
     )
 }
 

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -16,20 +17,24 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torch import Tensor
 
+from lscgan import hub
 from lscgan.data import LabelledImages, faces
 from lscgan.evaluation import (
+    AttributeJudge,
     Dose,
     FaceGate,
     FaceJudge,
     Judges,
     MouthJudge,
     ReversalReport,
+    attribute_report,
     control,
     edit,
     edit_report,
     judge_report,
     mean_interval,
     posterior,
+    responses,
     reversal,
     wilson_interval,
 )
@@ -37,6 +42,7 @@ from lscgan.evaluation.judge import blur, worn
 from lscgan.latent import LatentDesign
 from lscgan.models import LSCGAN, LSCVAE, VAE
 from lscgan.objectives import gaussian_kl
+from lscgan.training import TrainingSettings, train
 
 NAMES = ("Smiling", "Eyeglasses", "Bangs")
 
@@ -627,6 +633,54 @@ def test_an_edit_report_by_a_judge_that_cannot_read_is_refused() -> None:
         edit_report(Editor(), judges(), coded_faces(coins(10)), attribute="Hat")
 
 
+# --- Dose and response ----------------------------------------------------------------------------
+
+
+class LogReader(Reader):
+    """Its log-odds are 10 times what the coded pixel says, less 5."""
+
+    def logits(self, images: Tensor) -> Tensor:
+        return 10 * self.attributes(images) - 5
+
+
+class Dial(Oracle):
+    """Draws each block's mean itself, a tenth of it, so that amounts can be read back exactly.
+
+    Moved below -1.5, the smile takes the glasses' pixel to its other side.
+    """
+
+    def decode(self, z: Tensor) -> Tensor:
+        means = self.means(z)
+        shown = 0.5 + means / 10
+        shown[:, 1] = torch.where(means[:, 0] < -1.5, 1 - shown[:, 1], shown[:, 1])
+        return coded(shown, torch.zeros(len(z)), torch.ones(len(z)))
+
+
+def test_a_response_is_what_the_block_s_mean_says() -> None:
+    model = Dial()
+    labels = torch.zeros(300, 3)
+    z = model.design.sample(labels, generator=seeded())
+    reader = cast(AttributeJudge, LogReader(NAMES[::-1]))
+    made = responses(model, reader, z, "Smiling", (-1.0, 0.0, 1.0))
+    assert [one.amount for one in made] == [-1.0, 0.0, 1.0]
+    step = 2.0  # of signed coding, where labels 0 and 1 lie at -1 and 1
+    for one in made:
+        expected = mean_interval(model.means(z)[:, 0] + step * one.amount)
+        assert one.logit == pytest.approx(expected, abs=1e-4)
+        assert one.moved == pytest.approx((step * one.amount,) * 3, abs=1e-4)
+    # At 0 the smile's mean is near -1, at -1 near -3: there one other attribute of two changes.
+    assert made[0].others_moved == pytest.approx((0.5, 0.5, 0.5))
+    assert made[1].others_moved == made[2].others_moved == (0.0, 0.0, 0.0)
+
+
+def test_a_response_needs_what_the_design_has() -> None:
+    z = Dial().design.sample(torch.zeros(4, 3), generator=seeded())
+    with pytest.raises(ValueError, match="this design has no 'Smile': it has Smiling"):
+        responses(Dial(), cast(AttributeJudge, LogReader()), z, "Smile", (1.0,))
+    with pytest.raises(ValueError, match="this judge does not read"):
+        responses(Dial(), cast(AttributeJudge, LogReader(NAMES[:1])), z, "Smiling", (1.0,))
+
+
 # --- A judge's own report -------------------------------------------------------------------------
 
 
@@ -696,6 +750,27 @@ def test_calibration_by_hand() -> None:
     assert report.accuracy["Smiling"][0] == pytest.approx(7 / 8)
 
 
+def test_sensitivity_and_specificity_by_hand() -> None:
+    """Five with the attribute, of whom two are seen; three without, one of whom is taken for one.
+
+    The second attribute is on every picture, so nothing can be said of pictures without it.
+    """
+
+    class Unsure(Reader):
+        def attributes(self, images: Tensor) -> Tensor:
+            first = torch.tensor([0.9, 0.6, 0.4, 0.4, 0.1, 0.2, 0.3, 0.7])
+            return torch.stack([first, torch.full((8,), 0.8)], dim=1)
+
+    labels = torch.tensor([[1.0, 1.0]] * 5 + [[0.0, 1.0]] * 3)
+    data = LabelledImages(torch.zeros(8, 3, 8, 8, dtype=torch.uint8), labels, ("Mustache", "Young"))
+    reader = cast(AttributeJudge, Unsure(("Mustache", "Young"), ("Mustache", "Young")))
+    report = attribute_report(reader, data)
+    assert report.sensitivity == {"Mustache": wilson_interval(2, 5), "Young": wilson_interval(8, 8)}
+    assert report.specificity == {"Mustache": wilson_interval(2, 3), "Young": None}
+    assert report.accuracy["Mustache"] == wilson_interval(4, 8)
+    assert report.balanced_accuracy == {"Mustache": pytest.approx((2 / 5 + 2 / 3) / 2)}
+
+
 def test_a_report_needs_every_label() -> None:
     data, _ = read_data(8)
     without = LabelledImages(data.images, data.labels[:, :3], NAMES)
@@ -745,6 +820,38 @@ def test_a_judge_learns_from_its_steps() -> None:
             sum(float(term[name]) for term in part) / 4 for part in (terms[:4], terms[-4:])
         )
         assert last < first
+
+
+def test_a_judge_of_attributes_learns_from_labels_alone_and_loads(tmp_path: Path) -> None:
+    images, curvature = drawn()
+    labels = torch.stack([(curvature > 0.425).float(), (curvature < 0).float()], dim=1)
+    data = LabelledImages((images * 255).byte(), labels, ("Smiling", "Frowning"))
+    torch.manual_seed(0)
+    reader = AttributeJudge(data.names, width=8)
+    assert reader(images[:4]).shape == (4, 2)  # nothing but the attributes
+    settings = TrainingSettings(images=4_800, batch_size=32, learning_rate=3e-3, device="cpu")
+    run = train(reader, data.select(slice(1_600)), settings, tmp_path)
+    again = hub.load(run.path)
+    assert isinstance(again, AttributeJudge)
+    held_out = data.select(slice(1_600, None))
+    report = attribute_report(again, held_out)
+    assert min(report.balanced_accuracy.values()) > 0.75
+    assert report.accuracy == attribute_report(reader, held_out).accuracy
+    logits = again.logits(held_out.float())
+    torch.testing.assert_close(logits.sigmoid(), again.attributes(held_out.float()))
+
+
+@pytest.mark.parametrize(
+    ("reader", "names"), [(AttributeJudge, NAMES), (FaceJudge, (*NAMES, "curvature"))]
+)
+def test_a_judge_does_not_learn_from_columns_in_another_order(
+    reader: type[AttributeJudge], names: tuple[str, ...], tmp_path: Path
+) -> None:
+    images = torch.zeros(8, 3, 16, 16, dtype=torch.uint8)
+    data = LabelledImages(images, torch.zeros(8, len(names)), names[::-1])
+    settings = TrainingSettings(images=8, batch_size=8, device="cpu")
+    with pytest.raises(ValueError, match=f"the model reads the labels {', '.join(names)}; the da"):
+        train(reader(NAMES, width=2), data, settings, tmp_path)
 
 
 def test_a_judge_survives_its_configuration() -> None:

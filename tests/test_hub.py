@@ -11,14 +11,24 @@ import torch
 
 import lscgan
 from lscgan import hub, weights
-from lscgan.evaluation import FaceGate, FaceJudge, MouthJudge
+from lscgan.evaluation import AttributeJudge, FaceGate, FaceJudge, MouthJudge
 from lscgan.latent import LatentDesign
 from lscgan.models import GAN, LSCGAN, LSCVAE, VAE, ConditionalVAE, Recipe
 from lscgan.training import RunFolder
 
 DESIGN = LatentDesign.lsc(["Smiling"], 2, size=4)
 CONDITIONAL = LatentDesign.conditional(["Smiling"], 1, size=4)
-KINDS = ["conditional-vae", "gan", "gate", "judge", "lsc-gan", "lsc-vae", "mouth", "vae"]
+KINDS = [
+    "attribute-judge",
+    "conditional-vae",
+    "gan",
+    "gate",
+    "judge",
+    "lsc-gan",
+    "lsc-vae",
+    "mouth",
+    "vae",
+]
 
 
 def modules() -> dict[str, Any]:
@@ -30,6 +40,7 @@ def modules() -> dict[str, Any]:
         "gan": GAN(CONDITIONAL, Recipe(conditional=True), size=16, width=2),
         "lsc-gan": LSCGAN(DESIGN, Recipe(spectral_norm=True), size=16, width=2),
         "judge": FaceJudge(["Smiling"], width=2),
+        "attribute-judge": AttributeJudge(["Smiling"], width=2),
         "mouth": MouthJudge(components=3),
         "gate": FaceGate(components=4),
     }
@@ -66,7 +77,7 @@ def test_a_model_comes_back_by_name_folder_and_file(shelf: Path, name: str) -> N
 def test_an_unknown_name_lists_the_known_ones(shelf: Path) -> None:
     sentence = (
         "there is no model 'lsc-vea': give a run folder, a weights file or one of "
-        "conditional-vae, gan, gate, judge, lsc-gan, lsc-vae, mouth, vae"
+        "attribute-judge, conditional-vae, gan, gate, judge, lsc-gan, lsc-vae, mouth, vae"
     )
     with pytest.raises(ValueError, match=re.escape(sentence)):
         lscgan.load("lsc-vea")

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
+import psutil
 import pytest
+import torch
+from safetensors.torch import load_file
+
+from lscgan import hub
+from lscgan.data import LabelledImages, celeba, load
 
 RUNS = Path(__file__).parent.parent / "book" / "runs"
 
@@ -193,6 +203,133 @@ def test_an_unknown_way_to_fill_in_is_refused(tmp_path: Path) -> None:
     with pytest.raises(papermill.PapermillExecutionError) as stopped:
         run("few_labels", tmp_path, fill="magic", count=64)
     assert "not 'magic'" in str(stopped.value)
+
+
+@pytest.fixture(scope="session")
+def stand_in(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Drawn faces in CelebA's layout, just enough to measure on."""
+    return celeba.draw(tmp_path_factory.mktemp("stand-in"), 1_400)
+
+
+SMALL_CELEBA = {
+    **{"size": 16, "width": 2, "latent_size": 300, "batch_size": 32, "turned_faces": 20},
+    **{"judge_images": 512, "vae_images": 512, "gan_images": 256},
+}
+
+
+@pytest.fixture(scope="session")
+def celeba_run(stand_in: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A run of the paper's own experiment from end to end, and what its cells printed."""
+    folder = tmp_path_factory.mktemp("celeba-run")
+    said = run("celeba", folder, root=str(stand_in), **SMALL_CELEBA)
+    return folder / "run", said
+
+
+def test_the_papers_experiment_end_to_end(celeba_run: tuple[Path, str], stand_in: Path) -> None:
+    folder, said = celeba_run
+    assert "14 blocks of 20 dimensions, 20 dimensions free" in said
+    assert "1,120 images, 3 x 16 x 16" in said
+    assert "! Male and Female are opposites: each image has exactly one." in said
+    for part, images in ((folder / "judge", 512), (folder / "vae", 512), (folder, 256)):
+        assert json.loads((part / "summary.json").read_text())["images"] == images
+        assert hub.load(part)
+    figures = json.loads((folder / "figures.json").read_text())
+    assert figures["faces"] == {"train": 1_120, "test": 140}
+    assert set(figures["asked_and_read"]) == {"real", "VAE", "GAN"}
+    # Read again, by hand: the judge's sensitivity on the real test faces.
+    judge = hub.load(folder / "judge")
+    faces = load("celeba", "test", root=stand_in, size=16, attributes=celeba.PAPER)
+    read = judge.attributes(faces.float()) > 0.5
+    there = faces.labels > 0.5
+    for column, name in enumerate(celeba.PAPER):
+        share = float((read & there)[:, column].sum() / there[:, column].sum())
+        assert figures["asked_and_read"]["real"]["sensitivity"][name][0] == pytest.approx(share)
+    assert figures["fidelity"]["VAE"]["frechet"] != figures["fidelity"]["GAN"]["frechet"]
+    amounts = [dose["amount"] for dose in figures["responses"]["real faces"]]
+    assert (amounts[0], amounts[-1], len(amounts)) == (-1.0, 1.0, 9)
+    assert set(figures["moved"]) == set(celeba.PAPER)
+    assert set(figures["seconds"]) == {"loading", "judge", "vae", "gan", "measuring"}
+    assert set(figures["estimated"]) == {"T4", "L4", "A100", "H100"}
+    assert str(stand_in) not in (folder / "figures.json").read_text()  # a record names no folder
+    assert "NO   the judge reads real faces" in said  # sixteen steps do not make a good judge
+
+
+def test_the_papers_experiment_killed_goes_on_to_the_same_weights(
+    celeba_run: tuple[Path, str], stand_in: Path, tmp_path: Path
+) -> None:
+    given = {"folder": str(tmp_path / "run"), "root": str(stand_in), "device": "cpu"}
+    chosen = [text for name, value in {**given, **SMALL_CELEBA}.items()
+              for text in ("-p", name, str(value))]  # fmt: skip
+    notebook = [str(RUNS / "celeba.ipynb"), str(tmp_path / "out.ipynb"), "--cwd", str(tmp_path)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "papermill", *notebook, *chosen],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not (tmp_path / "run" / "vae" / "config.json").is_file():
+        assert child.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    for process in psutil.Process(child.pid).children(recursive=True):  # the kernel among them
+        process.kill()
+    child.kill()
+    child.wait()
+    assert not (tmp_path / "run" / "summary.json").is_file()
+    judge = tmp_path / "run" / "judge" / "model.safetensors"
+    written = judge.stat().st_mtime_ns
+
+    run("celeba", tmp_path, root=str(stand_in), **SMALL_CELEBA)
+    assert judge.stat().st_mtime_ns == written  # what was complete is not trained again
+    for part in ("judge", "vae", "."):
+        weights = [
+            load_file(folder / part / "model.safetensors")
+            for folder in (tmp_path / "run", celeba_run[0])
+        ]
+        assert weights[0].keys() == weights[1].keys()
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"vae_imagse": 1}, "no parameter 'vae_imagse' (did you mean vae_images?)"),
+        ({"turned": "Smile"}, "turned is one of the attributes, Black_Hair, "),
+        ({"attributes": ["Smiling", "Smile"]}, "CelebA has no attribute 'Smile': it has 5_o_Cloc"),
+        ({"size": 48}, "images are square, 8, 16, 32, 64, ... pixels wide, not 48"),
+        ({"crop": 200}, "178 x 218 pixels, smaller than crop=200"),
+        ({"samples": 100}, "100 held-out faces are too few to measure on: give 140"),
+    ],
+)
+def test_a_wrong_setting_of_the_papers_experiment_stops_it_before_training(
+    wrong: dict[str, Any], sentence: str, stand_in: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(papermill.PapermillExecutionError) as stopped:
+        run("celeba", tmp_path, **{"root": str(stand_in), **SMALL_CELEBA, **wrong})
+    assert sentence in stopped.value.evalue
+    assert "\n" not in stopped.value.evalue
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_papers_experiment_takes_what_its_title_says() -> None:
+    """Worked out by the notebook's own cells, for a training set of CelebA's size."""
+    cells = {cell.id: cell.source for cell in nbformat.read(RUNS / "celeba.ipynb", 4).cells}
+    images = torch.empty(162_770, 3, 64, 64, dtype=torch.uint8)  # eight of them are looked at
+    images[:8] = 128
+    faces = LabelledImages(images, torch.zeros(len(images), 14), celeba.PAPER)
+    space: dict[str, Any] = {"torch": torch, "train_faces": faces}
+    for name in ("parameters", "design", "models", "cost"):
+        exec(cells[f"celeba-{name}"], space)
+    said = re.search(
+        r"\*\*Takes\*\* (\d+) to (\d+) minutes of training on a T4 and (\d+) to (\d+) minutes on "
+        r"an L4, A100 or H100, with less than (\d+) GB",
+        cells["celeba-title"],
+    )
+    assert said is not None
+    low, high, least, most, memory = map(float, said.groups())
+    minutes = {name: one["minutes"] for name, one in space["forecast"].items()}
+    assert (low, high) == pytest.approx(minutes.pop("T4"), rel=0.1)
+    assert least == pytest.approx(min(best for best, _ in minutes.values()), abs=1)
+    assert most == pytest.approx(max(worst for _, worst in minutes.values()), abs=1)
+    assert 0.7 * memory < space["forecast"]["H100"]["bytes"] / 1e9 < memory
 
 
 RUNS_WITH_IMAGES = [

@@ -17,7 +17,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
+from tqdm.auto import tqdm
 
+from lscgan.data import faces
 from lscgan.data.folder import Listing, runs
 from lscgan.data.labelled import LabelledImages
 from lscgan.data.packing import Pictures, cache, listed, pack_folder, stamp
@@ -40,6 +44,17 @@ PAPER = (
     "Chubby",
 )
 """The 14 attributes of the LSC-GAN paper. CelebA has no Female: we read it as not Male."""
+
+ATTRIBUTES = (
+    "5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs",
+    "Big_Lips", "Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows",
+    "Chubby", "Double_Chin", "Eyeglasses", "Goatee", "Gray_Hair", "Heavy_Makeup",
+    "High_Cheekbones", "Male", "Mouth_Slightly_Open", "Mustache", "Narrow_Eyes", "No_Beard",
+    "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline", "Rosy_Cheeks", "Sideburns",
+    "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat",
+    "Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young",
+)  # fmt: skip
+"""CelebA's 40, in the order of its table."""
 
 TERMS = (
     "CelebA may be used for non-commercial research only, and neither its pictures nor anything "
@@ -247,6 +262,76 @@ def _in_zip(archive: Path, files: list[str]) -> Callable[[int], bytes]:
         return opened[0].read(f"img_align_celeba/{files[row]}")
 
     return read
+
+
+# --- A stand-in -----------------------------------------------------------------------------------
+
+WIDTH, HEIGHT = 178, 218
+"""Of CelebA's aligned pictures, in pixels."""
+
+_SHARES = (0.8, 0.9)  # where the validation and the test split begin, as shares of all pictures
+_AT_ONCE = 64
+
+
+def draw(root: str | Path, count: int, seed: int = 0) -> Path:
+    """Faces that are nobody's, in CelebA's own layout: a stand-in to try things without CelebA.
+
+    ``load("celeba", root=...)`` reads it like the real one: JPEGs of 178 x 218 in
+    ``img_align_celeba``, the two tables, 80, 10 and 10 in a hundred in the three splits. Its
+    labels are the renderer's factors as far as those go: hair colours, hat, bangs, eyebrows,
+    glasses, moustache, pale skin and the mouth; ``Narrow_Eyes`` the smaller half of the eyes and
+    ``Chubby`` the wider half of the heads. All others (``Male``, ``Young``, ``Bags_Under_Eyes``,
+    ...) are coins that no picture shows, so nothing can read or learn them. What is measured on
+    this set says nothing of CelebA.
+
+    Args:
+        root: the folder, made if missing.
+        count: how many faces, at least 10.
+        seed: the same one draws the same faces.
+
+    Returns:
+        ``root``.
+
+    Raises:
+        ValueError: fewer than 10 faces are asked for.
+        FileExistsError: the folder has CelebA's tables or pictures already.
+    """
+    if count < 10:
+        raise ValueError(f"a stand-in for CelebA has at least 10 faces, not {count}")
+    root = Path(root).expanduser()
+    folder = root / "img_align_celeba"
+    for name in (folder.name, *FILES[1:]):
+        if (root / name).exists():
+            raise FileExistsError(f"{root / name} is there already: name an empty folder")
+    folder.mkdir(parents=True)
+    chance = torch.Generator().manual_seed(seed)
+    factors = faces.sample_factors(count, chance)
+    # Smaller than the renderer draws it, so that the paper's crop of 138 holds the whole head.
+    factors = factors.replace(scale=0.8 * factors.scale)
+    labels = torch.rand(count, len(ATTRIBUTES), generator=chance) < 0.5  # (N, 40)
+    for name in set(ATTRIBUTES) & set(faces.ATTRIBUTES):
+        labels[:, ATTRIBUTES.index(name)] = factors.labels([name])[:, 0] > 0.5
+    for name, known in {
+        "Brown_Hair": factors.labels(faces.HAIR_COLOURS).sum(dim=1) == 0,
+        "Narrow_Eyes": factors.eye_size < factors.eye_size.median(),
+        "Chubby": factors.head_width > factors.head_width.median(),
+    }.items():
+        labels[:, ATTRIBUTES.index(name)] = known
+    files = [f"{row + 1:06d}.jpg" for row in range(count)]
+    left = (HEIGHT - WIDTH) // 2
+    for start in tqdm(range(0, count, _AT_ONCE), desc="drawing faces", unit="64 faces", delay=20):
+        rows = slice(start, start + _AT_ONCE)
+        drawn = (faces.render(factors[rows], HEIGHT) * 255).round().byte()  # (B, 3, 218, 218)
+        for file, face in zip(files[rows], drawn[:, :, :, left : left + WIDTH], strict=True):
+            Image.fromarray(face.permute(1, 2, 0).numpy()).save(folder / file, quality=90)
+    lines = [f"{f} " + " ".join(f"{2 * int(v) - 1:2d}" for v in row)
+             for f, row in zip(files, labels, strict=True)]  # fmt: skip
+    table = "\n".join([str(count), " ".join(ATTRIBUTES), *lines, ""])
+    (root / FILES[1]).write_text(table, encoding="utf-8")
+    splits = [sum(row >= share * count for share in _SHARES) for row in range(count)]
+    parts = [f"{file} {split}\n" for file, split in zip(files, splits, strict=True)]
+    (root / FILES[2]).write_text("".join(parts), encoding="utf-8")
+    return root
 
 
 # --- From elsewhere -------------------------------------------------------------------------------

@@ -14,7 +14,14 @@ from lscgan.evaluation.factors import FACTORS, CodeReport, code_reports, stroke_
 from lscgan.evaluation.fidelity import FidelityReport, fidelity
 from lscgan.evaluation.gate import FaceGate
 from lscgan.evaluation.intervals import mean_interval, wilson_interval
-from lscgan.evaluation.judge import FaceJudge, JudgeReport, judge_report
+from lscgan.evaluation.judge import (
+    AttributeJudge,
+    AttributeReport,
+    FaceJudge,
+    JudgeReport,
+    attribute_report,
+    judge_report,
+)
 from lscgan.evaluation.judges import CurvatureJudge, Judges
 from lscgan.evaluation.mouth import MouthJudge
 from lscgan.evaluation.mutual_information import (
@@ -25,10 +32,13 @@ from lscgan.evaluation.mutual_information import (
     mutual_information,
 )
 from lscgan.evaluation.posterior import PosteriorReport, posterior
+from lscgan.evaluation.response import Response, responses
 from lscgan.evaluation.reversal import Dose, ReversalReport, reversal
 
 __all__ = [
     "FACTORS",
+    "AttributeJudge",
+    "AttributeReport",
     "Channel",
     "ClassFidelity",
     "ClassJudge",
@@ -48,7 +58,9 @@ __all__ = [
     "PosteriorReport",
     "ReadsClasses",
     "ReadsCodes",
+    "Response",
     "ReversalReport",
+    "attribute_report",
     "class_accuracy",
     "class_control",
     "class_fidelity",
@@ -62,6 +74,7 @@ __all__ = [
     "mean_interval",
     "mutual_information",
     "posterior",
+    "responses",
     "reversal",
     "stroke_factors",
     "wilson_interval",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lscgan.data import faces
-from lscgan.evaluation.judge import FaceJudge
+from lscgan.evaluation.judge import AttributeJudge
 from lscgan.evaluation.pictures import in_pieces
 from lscgan.latent import LatentDesign
 
@@ -48,7 +48,7 @@ def requested(
     return faces.sample_labels(count, generator)[:, columns]
 
 
-def attribute_columns(design: LatentDesign, judge: FaceJudge) -> list[int]:
+def attribute_columns(design: LatentDesign, judge: AttributeJudge) -> list[int]:
     """Where the judge's readings hold each of the design's attributes.
 
     Raises:

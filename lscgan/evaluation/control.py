@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lscgan.evaluation.asking import Generative, attribute_columns, requested, seen
 from lscgan.evaluation.intervals import Interval, wilson_interval
-from lscgan.evaluation.judge import FaceJudge
+from lscgan.evaluation.judge import AttributeJudge
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class ControlReport:
 
 def control(
     model: Generative,
-    judge: FaceJudge,
+    judge: AttributeJudge,
     labels: Tensor | None = None,
     count: int = 2_000,
     generator: torch.Generator | None = None,

@@ -25,7 +25,7 @@ from torch_fidelity.metric_prc import (
 
 from lscgan.data import LabelledImages
 from lscgan.evaluation.asking import Generative, seen
-from lscgan.evaluation.judge import FaceJudge, blur
+from lscgan.evaluation.judge import AttributeJudge, blur
 from lscgan.evaluation.pictures import in_pieces, laplacian
 
 PATCH = 8
@@ -73,7 +73,7 @@ class FidelityReport:
 
 def fidelity(
     model: Generative,
-    judge: FaceJudge,
+    judge: AttributeJudge,
     real: LabelledImages,
     generator: torch.Generator | None = None,
 ) -> FidelityReport:
@@ -100,7 +100,7 @@ def fidelity(
     return compare(seen(model, z, lambda pictures: pictures), real.float(), judge)
 
 
-def compare(generated: Tensor, real: Tensor, judge: FaceJudge) -> FidelityReport:
+def compare(generated: Tensor, real: Tensor, judge: AttributeJudge) -> FidelityReport:
     """The measures of :func:`fidelity` for two sets of pictures, (N, 3, H, W) each in [0, 1].
 
     Raises:

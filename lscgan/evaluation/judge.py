@@ -1,21 +1,22 @@
-"""The judge: a small convolutional network that reads attributes and curvature from a face.
+"""The judges that learn: small convolutional networks that read attributes from a picture.
 
-It is trained on rendered faces *with* frowns, which no generative model of this book ever sees,
-so it can recognise one.
+An attribute judge learns from any labelled pictures. A face judge reads the mouth's curvature as
+well: it is trained on rendered faces *with* frowns, which no generative model of this book ever
+sees, so it can recognise one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from lscgan.data import LabelledImages
 from lscgan.evaluation.intervals import Interval, wilson_interval
-from lscgan.evaluation.pictures import in_pieces, resized
+from lscgan.evaluation.pictures import AT_ONCE, in_pieces, resized
 from lscgan.networks import Encoder
 
 CURVATURE = "curvature"
@@ -25,13 +26,19 @@ CURVATURE_WEIGHT = 10.0
 """Squared curvature errors are a hundredth of the attributes' cross-entropies in size."""
 
 
-class FaceJudge(nn.Module):
-    """Reads attributes (as probabilities) and the mouth's curvature from any face.
+class AttributeJudge(nn.Module):
+    """Reads attributes, as probabilities, from any picture.
 
     Args:
         names: the attributes that it reads.
         width: channels of the first convolution.
+
+    Raises:
+        ValueError: there is no name, or the curvature's is among them.
     """
+
+    further: ClassVar[int] = 0
+    """Outputs after the attributes' logits."""
 
     def __init__(self, names: Sequence[str], width: int = 24):
         super().__init__()
@@ -43,25 +50,30 @@ class FaceJudge(nn.Module):
         self.head = nn.Sequential(
             nn.BatchNorm1d(2 * FEATURES),
             nn.LeakyReLU(0.2),
-            nn.Linear(2 * FEATURES, len(names) + 1),
+            nn.Linear(2 * FEATURES, len(names) + self.further),
         )
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels that training reads from the data."""
+        return self.names
 
     def features(self, images: Tensor) -> Tensor:
         """The last hidden layer, (B, 3, H, W) in [0, 1] -> (B, 128)."""
         return torch.cat(self.body(resized(images, SIZE)), dim=1)  # (B, F)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Attribute logits, then curvature: (B, 3, H, W) -> (B, A + 1)."""
+        """Attribute logits, then what else it reads: (B, 3, H, W) -> (B, A + further)."""
         read: Tensor = self.head(self.features(images)).float()
         return read
 
+    def logits(self, images: Tensor) -> Tensor:
+        """Each attribute's log-odds, which go on where a probability is 0 or 1: -> (B, A)."""
+        return in_pieces(self, images)[:, : len(self.names)]
+
     def attributes(self, images: Tensor) -> Tensor:
         """Each attribute's probability, (B, 3, H, W) -> (B, A)."""
-        return in_pieces(self, images)[:, :-1].sigmoid()
-
-    def curvature(self, images: Tensor) -> Tensor:
-        """The mouth's curvature: -1 a frown, 0 flat, 1 a broad smile; (B, 3, H, W) -> (B,)."""
-        return in_pieces(self, images)[:, -1]
+        return self.logits(images).sigmoid()
 
     # -- training it --------------------------------------------------------------------------
 
@@ -69,26 +81,29 @@ class FaceJudge(nn.Module):
         """One AdamW."""
         return {"judge": torch.optim.AdamW(self.parameters(), lr=learning_rate, weight_decay=1e-3)}
 
+    def losses(self, read: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """What a step minimises, ``"loss"``, and its terms: the attributes' cross-entropy.
+
+        Args:
+            read: the outputs, (B, A + further).
+            labels: the same in the data, (B, A + further).
+        """
+        loss = nn.functional.binary_cross_entropy_with_logits(read, labels)
+        return {"loss": loss, "attributes": loss}
+
     def training_step(
         self, images: Tensor, labels: Tensor, optimizers: dict[str, torch.optim.Optimizer]
     ) -> dict[str, Tensor]:
-        """Cross-entropy for the attributes and squared error for the curvature.
+        """One step down :meth:`losses` on worn pictures; returns them, detached.
 
         Args:
-            labels: (B, A + 1), the curvature last.
+            labels: (B, A + further), in the order of the outputs.
         """
-        read = self(worn(images))  # (B, A + 1)
-        attributes = nn.functional.binary_cross_entropy_with_logits(read[:, :-1], labels[:, :-1])
-        curvature = nn.functional.mse_loss(read[:, -1], labels[:, -1])
-        loss = attributes + CURVATURE_WEIGHT * curvature / len(self.names)
+        losses = self.losses(self(worn(images)), labels)
         optimizers["judge"].zero_grad(set_to_none=True)
-        loss.backward()
+        losses["loss"].backward()
         optimizers["judge"].step()
-        return {
-            "loss": loss.detach(),
-            "attributes": attributes.detach(),
-            "curvature": curvature.detach(),
-        }
+        return {name: value.detach() for name, value in losses.items()}
 
     # -- saving it ----------------------------------------------------------------------------
 
@@ -98,6 +113,28 @@ class FaceJudge(nn.Module):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
+
+
+class FaceJudge(AttributeJudge):
+    """Reads attributes and, last, the mouth's curvature; made as :class:`AttributeJudge` is."""
+
+    further = 1
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels that training reads from the data, the curvature last."""
+        return (*self.names, CURVATURE)
+
+    def curvature(self, images: Tensor) -> Tensor:
+        """The mouth's curvature: -1 a frown, 0 flat, 1 a broad smile; (B, 3, H, W) -> (B,)."""
+        return in_pieces(self, images)[:, -1]
+
+    def losses(self, read: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Cross-entropy for the attributes and squared error for the curvature, each ()."""
+        attributes = super().losses(read[:, :-1], labels[:, :-1])["attributes"]
+        curvature = nn.functional.mse_loss(read[:, -1], labels[:, -1])
+        loss = attributes + CURVATURE_WEIGHT * curvature / len(self.names)
+        return {"loss": loss, "attributes": attributes, "curvature": curvature}
 
 
 def worn(images: Tensor) -> Tensor:
@@ -132,46 +169,104 @@ def blur(images: Tensor, sigma: float) -> Tensor:
 
 
 @dataclass(frozen=True)
-class JudgeReport:
-    """How well a judge reads faces whose factors are known.
+class AttributeReport:
+    """How what a judge reads compares with the labels of the pictures.
+
+    Of real pictures it says how good the judge is; of samples, whose labels are what was asked
+    for, how well a model draws what it is asked for, *as far as this judge can tell*.
 
     Attributes:
-        count: faces read.
-        accuracy: share read rightly, with its 95% interval, by attribute.
-        curvature_rmse: root mean square error of the curvature.
-        curvature_bias: mean of read minus true curvature, by interval of the true one
-            (``"-1.0..-0.6"``).
-        calibration_error: expected calibration error of the attributes' probabilities in 10 bins
-            (Naeini et al. 2015), 0 is perfect.
+        count: pictures read.
+        accuracy: share read as labelled, with its 95% interval, by attribute.
+        sensitivity: the same share among the pictures with the attribute; None where none has it.
+        specificity: the same share among those without it; None where all have it.
+        calibration_error: expected calibration error of the probabilities in 10 bins (Naeini et
+            al. 2015), 0 is perfect.
     """
 
     count: int
     accuracy: dict[str, Interval]
-    curvature_rmse: float
-    curvature_bias: dict[str, float]
+    sensitivity: dict[str, Interval | None]
+    specificity: dict[str, Interval | None]
     calibration_error: float
 
     @property
     def mean_accuracy(self) -> float:
         return sum(share for share, _, _ in self.accuracy.values()) / len(self.accuracy)
 
+    @property
+    def balanced_accuracy(self) -> dict[str, float]:
+        """Mean of sensitivity and specificity, by attribute: 0.5 knows nothing of it.
+
+        Accuracy flatters where an attribute is rare: who never says "moustache" is right of most
+        faces. Attributes that all pictures or none have are left out.
+        """
+        both = {name: (self.sensitivity[name], self.specificity[name]) for name in self.accuracy}
+        return {
+            name: (with_it[0] + without[0]) / 2
+            for name, (with_it, without) in both.items()
+            if with_it is not None and without is not None
+        }
+
+
+@dataclass(frozen=True)
+class JudgeReport(AttributeReport):
+    """How well a judge reads faces whose factors are known.
+
+    Attributes:
+        curvature_rmse: root mean square error of the curvature.
+        curvature_bias: mean of read minus true curvature, by interval of the true one
+            (``"-1.0..-0.6"``).
+    """
+
+    curvature_rmse: float
+    curvature_bias: dict[str, float]
+
+
+def attribute_report(judge: AttributeJudge, data: LabelledImages) -> AttributeReport:
+    """Compare what a judge reads with the labels.
+
+    Args:
+        judge: in eval mode, on the CPU.
+        data: real pictures, or samples with the labels that they were drawn for; 0 or 1.
+
+    Raises:
+        ValueError: ``data`` lacks one of the judge's names, or has no picture.
+    """
+    read = torch.cat(  # a piece at a time: as float32 the pictures take four times the memory
+        [judge.attributes(piece.float() / 255).cpu() for piece in data.images.split(AT_ONCE)]
+    )  # (N, A)
+    truth = torch.stack([data.column(name) for name in judge.names], dim=1) > 0.5  # (N, A)
+    right = (read > 0.5) == truth  # (N, A)
+
+    def shares(of: Tensor) -> dict[str, Interval | None]:
+        counts = zip((right & of).sum(dim=0).tolist(), of.sum(dim=0).tolist(), strict=True)
+        return {
+            name: wilson_interval(good, count) if count else None
+            for name, (good, count) in zip(judge.names, counts, strict=True)
+        }
+
+    return AttributeReport(
+        count=len(data),
+        accuracy={
+            name: wilson_interval(int(right[:, i].sum()), len(data))
+            for i, name in enumerate(judge.names)
+        },
+        sensitivity=shares(truth),
+        specificity=shares(~truth),
+        calibration_error=_calibration_error(read, truth.float()),
+    )
+
 
 def judge_report(judge: FaceJudge, data: LabelledImages, bins: int = 5) -> JudgeReport:
-    """Compare what a judge reads with what is known; ``data`` has a ``"curvature"`` label.
+    """The same with the curvature; ``data`` has a ``"curvature"`` label.
 
     Raises:
         ValueError: ``data`` lacks one of the judge's names or the curvature.
     """
-    images = data.float()
-    read = judge.attributes(images).cpu()  # (N, A)
-    truth = torch.stack([data.column(name) for name in judge.names], dim=1)  # (N, A)
-    right = (read > 0.5) == (truth > 0.5)  # (N, A)
-    accuracy = {
-        name: wilson_interval(int(right[:, i].sum()), len(data))
-        for i, name in enumerate(judge.names)
-    }
     true_curvature = data.column(CURVATURE)  # (N,)
-    error = judge.curvature(images).cpu() - true_curvature  # (N,)
+    attributes = attribute_report(judge, data)
+    error = judge.curvature(data.float()).cpu() - true_curvature  # (N,)
     edges = torch.linspace(float(true_curvature.min()), float(true_curvature.max()), bins + 1)
     place = torch.bucketize(true_curvature, edges[1:-1])
     bias = {
@@ -180,11 +275,9 @@ def judge_report(judge: FaceJudge, data: LabelledImages, bins: int = 5) -> Judge
         if bool((place == i).any())
     }
     return JudgeReport(
-        count=len(data),
-        accuracy=accuracy,
+        **vars(attributes),
         curvature_rmse=float(error.square().mean().sqrt()),
         curvature_bias=bias,
-        calibration_error=_calibration_error(read, truth),
     )
 
 

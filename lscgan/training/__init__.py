@@ -1,6 +1,7 @@
 """Training: one loop for every model, and the run folder that it writes."""
 
 from lscgan.training.batches import Batches, Epochs, LabelSchedule, ScheduledBatches
+from lscgan.training.cost import GPU, GPUS, StepCost, step_cost
 from lscgan.training.loop import (
     NotFiniteError,
     Trainable,
@@ -14,6 +15,8 @@ from lscgan.training.run_folder import RunFolder
 from lscgan.training.runtime import describe_runtime
 
 __all__ = [
+    "GPU",
+    "GPUS",
     "Batches",
     "Epochs",
     "LabelSchedule",
@@ -21,11 +24,13 @@ __all__ = [
     "ParameterError",
     "RunFolder",
     "ScheduledBatches",
+    "StepCost",
     "Trainable",
     "TrainingSettings",
     "describe_runtime",
     "parameters",
     "pick_device",
     "pick_precision",
+    "step_cost",
     "train",
 ]
