@@ -741,6 +741,27 @@ def test_a_disk_that_fills_up_meanwhile_is_not_left_full(
     assert len(packing.pack(pictures(9), tmp_path, "p", 8)) == 9
 
 
+def test_a_pack_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a machine that loses its power keeps a whole file of nothing under the pack's name."""
+    synced: dict[int, int] = {}
+    real_sync, real_replace = os.fsync, os.replace
+
+    def sync(file: int) -> None:
+        real_sync(file)
+        synced[os.fstat(file).st_ino] = os.fstat(file).st_size
+
+    def replace(source: Path, target: Path) -> None:
+        assert synced[os.stat(source).st_ino] == os.stat(source).st_size > 0
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    packing.pack(pictures(4), tmp_path, "p", 8)
+    assert len(synced) == 2  # the pack and its manifest
+
+
 @pytest.mark.parametrize(("torn", "whole"), [(0, 10), (50, 9), (3 * 8 * 8 + 1, 8)])
 def test_an_interrupt_keeps_what_is_done(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: int, whole: int
