@@ -741,11 +741,38 @@ def test_a_disk_that_fills_up_meanwhile_is_not_left_full(
     assert len(packing.pack(pictures(9), tmp_path, "p", 8)) == 9
 
 
-def test_an_interrupt_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pack_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a machine that loses its power keeps a whole file of nothing under the pack's name."""
+    synced: dict[int, int] = {}
+    real_sync, real_replace = os.fsync, os.replace
+
+    def sync(file: int) -> None:
+        real_sync(file)
+        synced[os.fstat(file).st_ino] = os.fstat(file).st_size
+
+    def replace(source: Path, target: Path) -> None:
+        assert synced[os.stat(source).st_ino] == os.stat(source).st_size > 0
+        real_replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", replace)
+    packing.pack(pictures(4), tmp_path, "p", 8)
+    assert len(synced) == 2  # the pack and its manifest
+
+
+@pytest.mark.parametrize(("torn", "whole"), [(0, 10), (50, 9), (3 * 8 * 8 + 1, 8)])
+def test_an_interrupt_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torn: int, whole: int
+) -> None:
+    """All pictures that are whole: a killed system may have written the last one in part."""
     monkeypatch.setattr(packing, "_BLOCK", 2)
     many = pictures(20)
     with pytest.raises(KeyboardInterrupt):
         packing.pack(interrupted(many, 10), tmp_path, "p", 8, workers=1)
+    (part,) = tmp_path.glob("*.part")
+    os.truncate(part, part.stat().st_size - torn)
     read: list[int] = []
 
     def noted(row: int) -> Path | bytes:
@@ -753,7 +780,7 @@ def test_an_interrupt_keeps_what_is_done(tmp_path: Path, monkeypatch: pytest.Mon
         return many.read(row)
 
     made = packing.pack(dataclasses.replace(many, read=noted), tmp_path, "p", 8)
-    assert sorted(read) == list(range(10, 20))
+    assert sorted(read) == list(range(whole, 20))
     (tmp_path / "fresh").mkdir()
     assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
 
