@@ -244,6 +244,8 @@ def test_the_papers_experiment_end_to_end(celeba_run: tuple[Path, str], stand_in
     for column, name in enumerate(celeba.PAPER):
         share = float((read & there)[:, column].sum() / there[:, column].sum())
         assert figures["asked_and_read"]["real"]["sensitivity"][name][0] == pytest.approx(share)
+    readable = figures["attributes_that_the_judge_can_read"]
+    assert not {"Male", "Female", "Young"} & set(readable)  # coins that no picture shows
     assert figures["fidelity"]["VAE"]["frechet"] != figures["fidelity"]["GAN"]["frechet"]
     amounts = [dose["amount"] for dose in figures["responses"]["real faces"]]
     assert (amounts[0], amounts[-1], len(amounts)) == (-1.0, 1.0, 9)
