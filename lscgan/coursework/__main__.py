@@ -50,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--hidden",
         metavar="PACK",
-        help="the teacher's pack: its folder, one of its .json files, or - to read one from standard "
-        "input; without it only visible checks are run and no points are given",
+        help="the teacher's pack: its folder, one of its .json files, or - to read one from "
+        "standard input; without it only visible checks are run and no points are given",
     )
     check.add_argument(
         "--against",
