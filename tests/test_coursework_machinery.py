@@ -9,8 +9,12 @@ import contextlib
 import copy
 import csv
 import dataclasses
+import importlib.util
+import io
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -101,6 +105,16 @@ MASTER: list[tuple[str, str, str, dict[str, Any]]] = [
 ]
 
 Notebook = dict[str, Any]
+
+
+def script(name: str) -> Any:
+    """A maintenance script of .ci/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def write_master(path: Path, cells: list[tuple[str, str, str, dict[str, Any]]]) -> Path:
@@ -749,6 +763,10 @@ def class_folder(course: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     (folder / "h-other.ipynb").write_text('{"cells": [], "nbformat": 4, "nbformat_minor": 5}')
     (folder / "i-old.ipynb").write_text('{"worksheets": [], "nbformat": 3}')
     (folder / "j-broken.ipynb").write_bytes(b"\xff{" * 9)
+    (folder / os.fsdecode(b"k-\xff\n.ipynb")).write_text("{}")
+    strange = answer(read_notebook(course / "tiny.ipynb"), area="\ud800")
+    cell(strange, "t-why")["source"] = "\ud800 \x00"
+    (folder / "l-strange.ipynb").write_text(json.dumps(strange))
     return folder
 
 
@@ -773,7 +791,8 @@ def test_a_class_becomes_one_table_and_each_costs_only_itself(tables: Path) -> N
     assert {name: float(row["points"]) for name, row in rows.items()} == {
         "a-right.ipynb": 4, "b/wrong.ipynb": 1, "c-hangs.ipynb": 0, "d-crashes.ipynb": 0,
         "e-outside.ipynb": 1, "f-empty.ipynb": 0, "g-notes.txt": 0, "h-other.ipynb": 0,
-        "i-old.ipynb": 0, "j-broken.ipynb": 0, "z-right.ipynb": 3,
+        "i-old.ipynb": 0, "j-broken.ipynb": 0, "k-\\udcff\\n.ipynb": 0, "l-strange.ipynb": 0,
+        "z-right.ipynb": 3,
     }  # fmt: skip
     assert rows["a-right.ipynb"]["1"] == "3"
     for name, sentence in {
@@ -793,7 +812,7 @@ def test_the_junit_file_says_the_same(tables: Path) -> None:
     suites = {
         suite.get("name"): suite for suite in ElementTree.parse(tables / "junit.xml").getroot()
     }
-    assert len(suites) == 11
+    assert len(suites) == 13
     wrong = suites["b/wrong.ipynb"]
     assert (wrong.get("tests"), wrong.get("failures")) == ("2", "1")
     failure = wrong.find("testcase[@name='1']/failure")
@@ -871,6 +890,7 @@ def test_no_text_of_a_kernel_breaks_a_report() -> None:
     [
         (["check", "none.ipynb"], "there is no none.ipynb"),
         (["check", "."], "holds no student notebook: name one with --against"),
+        (["check", "a/b.ipynb", "--against", "a"], "a/b.ipynb would be compared with itself"),
         (["check", ".", "--hidden", "empty"], "empty holds no teacher's pack"),
         (["check", ".", "--hidden", "pack"], "is damaged: make the pack again"),
         (["check", ".", "--hidden", "other"], "is no teacher's pack"),
@@ -893,6 +913,7 @@ def test_misuse_gets_one_sentence(
         (tmp_path / name).mkdir()
         (tmp_path / name / "tiny.json").write_text(text)
     (tmp_path / "empty").mkdir()
+    write_master(tmp_path / "a" / "b.ipynb", MASTER)
     write_master(tmp_path / "masters" / "tiny.ipynb", MASTER)
     assert main(arguments) == 2
     said = capsys.readouterr().err
@@ -918,3 +939,98 @@ def test_the_help_says_that_it_is_no_sandbox(capsys: pytest.CaptureFixture[str])
     with pytest.raises(SystemExit):
         main(["check", "--help"])
     assert "This is no sandbox." in capsys.readouterr().out
+
+
+# The pages
+
+PAGES = [ROOT / "book" / "coursework" / name for name in ("student.md", "teacher.md")]
+COMMAND = "python -m lscgan.coursework "
+
+
+def commands() -> list[str]:
+    """The coursework commands of both pages; of a container's command, what runs inside."""
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    ]
+    return [
+        line[line.index(COMMAND) :].replace(" /answers.ipynb", " answers.ipynb")
+        for block in blocks
+        for line in block.splitlines()
+        if COMMAND in line
+    ]
+
+
+@pytest.fixture(scope="session")
+def clone(course: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the pages' commands name: a clone with the tiny master as its first assignment."""
+    folder = tmp_path_factory.mktemp("course-and-pack") / "clone"
+    masters = folder / "book" / "coursework" / "masters"
+    write_master(masters / "01_latent_design.ipynb", MASTER)
+    assert main(["make", "--masters", str(masters), "--pack", str(folder.parent / "pack")]) == 0
+    student = (masters.parent / "01_latent_design.ipynb").read_bytes()
+    (folder / "01_latent_design.ipynb").write_bytes(student)
+    right = json.dumps(answer(json.loads(student)))
+    (folder / "answers.ipynb").write_text(right)
+    (folder / "submissions").mkdir()
+    (folder / "submissions" / "somebody.ipynb").write_text(right)
+    return folder
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_pages_does_what_they_say(
+    command: str, clone: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(clone)
+    words = shlex.split(command.removeprefix(COMMAND))
+    if "<" in words:
+        words, (file,) = words[: words.index("<")], words[words.index("<") + 1 :]
+        monkeypatch.setattr(sys, "stdin", io.StringIO(Path(file).read_text()))
+    status = main(words)
+    out = capsys.readouterr().out
+    assert status == 0, out
+    if words[0] == "check":
+        assert ("4 / 4" in out) == ("--hidden" in words)
+    for option in ("--report", "--junit", "--csv"):
+        if option in words:
+            assert Path(words[words.index(option) + 1]).stat().st_size
+
+
+def test_the_pages_show_every_command() -> None:
+    shown = "\n".join(commands())
+    for option in ("make --pack", "make --check", "--hidden ../pack", "--hidden -", "--csv"):
+        assert option in shown
+    assert all("sandbox" in page.read_text() for page in PAGES[1:])
+
+
+# The book
+
+
+def test_cleaning_leaves_a_student_notebook_as_it_was_made(course: Path) -> None:
+    text = (course / "tiny.ipynb").read_text()
+    notebook = nbformat.reads(text, as_version=4)
+    script("notebooks").clean(notebook, is_run=False)
+    assert nbformat.writes(notebook) + "\n" == text
+
+
+def test_cleaning_keeps_the_roles_of_a_master(course: Path) -> None:
+    notebook = nbformat.read(course / "masters" / "tiny.ipynb", as_version=4)
+    before = copy.deepcopy(notebook.cells)
+    script("notebooks").clean(notebook, is_run=False)
+    assert [one.metadata.lscgan for one in notebook.cells] == [
+        one.metadata.lscgan for one in before
+    ]
+    assert all(one.get("outputs", []) == [] for one in notebook.cells)
+
+
+def test_the_built_book_holds_no_master(built_book: Path) -> None:
+    """Neither pages nor downloads nor the search index know a master or a hidden check."""
+    names = [path.relative_to(built_book).as_posix() for path in built_book.rglob("*")]
+    assert "book/coursework/teacher.html" in names
+    assert not [name for name in names if "masters" in name]
+    for path in built_book.rglob("*"):
+        if path.suffix in (".html", ".ipynb", ".txt", ".js", ".json", ".md"):
+            text = path.read_text(encoding="utf-8", errors="replace")
+            assert "END SOLUTION" not in text, path
+            assert '"role": "hidden"' not in text, path

@@ -1,4 +1,4 @@
-"""Coursework: notebooks with gaps for students, and a check that is hard to fool.
+"""Coursework: notebooks with gaps for students, and a check that is hard to fool::
 
     python -m lscgan.coursework make        # masters -> student notebooks and a teacher's pack
     python -m lscgan.coursework check ...   # judge one submission, or a folder of them

@@ -92,12 +92,17 @@ def run_check(given: argparse.Namespace) -> int:
 
     if not given.submission.exists():
         raise ValueError(f"there is no {given.submission}")
+    if given.hidden is None and given.against in (given.submission, given.submission.parent):
+        raise ValueError(
+            f"{given.submission} would be compared with itself: move your work to another folder,"
+            " and bring the empty notebook back"
+        )
     among = checking.assignments(given.hidden, given.against)
     limits = checking.Limits(given.seconds, given.memory)
     if given.submission.is_dir():
         results = _check_folder(given, among, limits)
     else:
-        content = given.submission.read_bytes()
+        content = checking.read(given.submission)
         results = [checking.check(given.submission.name, content, among, limits)]
         print(reports.table(results[0]))
     texts = {

@@ -36,7 +36,7 @@ from lscgan.coursework.assignment import (
 )
 
 LIBRARY = Path(__file__).resolve().parents[2]
-LARGEST = 50 * 2**20
+LARGEST = 20 * 2**20
 """Bytes of a submission that is read."""
 
 _GRACE = 60.0  # seconds the judge has beyond the limit, to start and to end
@@ -338,7 +338,7 @@ def judged(cells: list[dict[str, Any]], limits: Limits) -> dict[str, Any]:
         for fonts in Path(matplotlib.get_cachedir()).glob("fontlist*.json"):
             shutil.copy(fonts, home / "matplotlib")  # else each run spends seconds on its own
         job = {"nonce": secrets.token_hex(), "folder": str(folder), "cells": cells}
-        process = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-P", str(judge.__file__)],
             cwd=place,
             env=environment(home),
@@ -346,25 +346,24 @@ def judged(cells: list[dict[str, Any]], limits: Limits) -> dict[str, Any]:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-        )
-        try:
-            said, _ = process.communicate(
-                json.dumps(job | asdict(limits)).encode(), limits.seconds + _GRACE
-            )
-            verdict: dict[str, Any] = json.loads(said)
-            if process.returncode or verdict["nonce"] != job["nonce"]:
-                raise ValueError
-        except (ValueError, TypeError, KeyError, subprocess.TimeoutExpired):
-            verdict = {"cells": {}, "stopped": "the run ended its judge, or kept it from ending"}
-        finally:
-            _end(process, home)
+        ) as process:
+            try:
+                text = json.dumps(job | asdict(limits)).encode()
+                said, _ = process.communicate(text, limits.seconds + _GRACE)
+                verdict: dict[str, Any] = json.loads(said)
+                if process.returncode or verdict["nonce"] != job["nonce"]:
+                    raise ValueError
+            except (ValueError, TypeError, KeyError, subprocess.TimeoutExpired):
+                said_of_it = "the run ended its judge, or kept it from ending"
+                verdict = {"cells": {}, "stopped": said_of_it}
+            finally:
+                process.kill()
+                _end_all_of(home)
         return verdict
 
 
-def _end(process: subprocess.Popen[bytes], home: Path) -> None:
-    """End a judge and whatever still runs with its home folder."""
-    process.kill()
-    process.communicate()
+def _end_all_of(home: Path) -> None:
+    """End whatever still runs with this home folder: a run may have ended its judge."""
     for other in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if other.environ().get("HOME") == str(home):
@@ -447,12 +446,33 @@ def key(content: bytes, among: Iterable[Assignment]) -> str:
 
 def submissions(folder: Path) -> dict[str, bytes]:
     """The files handed in, by their path below ``folder``: all are read before any is run."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    }
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and not any(part.startswith(".") for part in name.parts):
+            shown = (c if c.isprintable() else ascii(c)[1:-1] for c in name.as_posix())
+            found["".join(shown)] = read(path)
+    return found
+
+
+def read(path: Path) -> bytes:
+    """What a file holds, no more than one byte too much; nothing where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST + 1)
+    except OSError:
+        return b""
+
+
+def _check_safely(
+    submission: str, content: bytes, among: list[Assignment], limits: Limits | None
+) -> Result:
+    """As `check`; a submission that meets a fault of ours costs only itself too."""
+    try:
+        return check(submission, content, among, limits)
+    except Exception as error:
+        problem = judge.one_line(f"could not be checked: {type(error).__name__}: {error}")
+        return Result(submission, key(content, among), problem=problem)
 
 
 def check_all(
@@ -482,7 +502,7 @@ def check_all(
     keep([done[name] for name in handed_in if name in done])
     with ThreadPoolExecutor(jobs) as pool:
         waiting = [
-            pool.submit(check, name, content, among, limits)
+            pool.submit(_check_safely, name, content, among, limits)
             for name, content in handed_in.items()
             if name not in done
         ]

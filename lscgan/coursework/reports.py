@@ -63,7 +63,7 @@ def _harmless(value: str) -> str:
 
 def json_text(results: Sequence[Result]) -> str:
     """All that is known, text answers included."""
-    return json.dumps([result.as_json() for result in results], indent=1, ensure_ascii=False) + "\n"
+    return json.dumps([result.as_json() for result in results], indent=1) + "\n"
 
 
 def read_json(path: Path) -> list[Result]:
