@@ -148,7 +148,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except ModuleNotFoundError as error:
-        said = f'the coursework needs {error.name}: pip install "lscgan[coursework]"'
+        missing = str(error.name).partition(".")[0]
+        said = f'the coursework needs {missing}: pip install "lscgan[coursework]"'
     except (ValueError, OSError) as error:
         said = str(error)
     print(said, file=sys.stderr)
