@@ -15,7 +15,7 @@ CONFIGURATION := _config.yml _toc.yml
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint wheel notebooks picture benchmarks address clean
+.PHONY: help book test lint wheel notebooks coursework picture benchmarks address clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,12 +31,16 @@ lint: $(INSTALLED) ## check style and types of code and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python -m lscgan.coursework make --check
 
 wheel: $(INSTALLED) ## build the library as a file that pip installs, into dist/
 	$(BIN)/python -m pip wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 notebooks: $(INSTALLED) ## run the chapters again and store what their checked cells print
 	$(BIN)/python .ci/notebooks.py --execute
+
+coursework: $(INSTALLED) ## run the masters and derive the students' notebooks from them
+	$(BIN)/python -m lscgan.coursework make
 
 picture: $(INSTALLED) ## draw the README's picture with the shipped model
 	$(BIN)/python .ci/picture.py
