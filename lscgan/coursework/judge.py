@@ -36,6 +36,7 @@ from nbval.plugin import IPyNbCell, IPyNbFile, NbCellError, coalesce_streams
 TOLERANCE = 1e-4
 LONGEST_SENTENCE = 300
 _POLL = 0.2  # seconds between two looks at the kernel's processes
+_PATIENCE = 30.0  # seconds that a cell's output may lag behind its end, on a busy machine
 _LINE = re.compile(r"\s*(?P<name>[^=]*[^=\s])\s*=\s*(?P<value>[^=].*?)\s*")
 _NUMBER = r"(?<![\w.])[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)(?![\w.])"
 _TOKEN = re.compile(rf"(?P<number>{_NUMBER})|\w+|[^\w\s]")
@@ -156,31 +157,37 @@ class JudgedFile(IPyNbFile):
     """The notebook: read into memory, then removed, before its kernel starts."""
 
     verdicts: dict[str, dict[str, str] | None]
+    seconds: float
 
     def collect(self) -> Iterator[JudgedCell]:
         for item in list(super().collect()):
             # Fixed here: no marker and no tag of the notebook has a say.
             options = {"check": bool(item.cell.outputs), "skip": False, "check_exception": False}
-            yield JudgedCell.from_parent(
+            judged = JudgedCell.from_parent(
                 self, name=item.name, cell_num=item.cell_num, cell=item.cell, options=options
             )
+            judged.output_timeout = _PATIENCE
+            yield judged
         self.path.unlink()
 
     def setup(self) -> None:
-        self.kernel = WatchedKernel(CURRENT_ENV_KERNEL_NAME, cwd=str(self.path.parent))
+        self.kernel = WatchedKernel(
+            CURRENT_ENV_KERNEL_NAME, cwd=str(self.path.parent), startup_timeout=self.seconds
+        )
 
 
 class Judging:
     """The pytest plugin: collects the one notebook and keeps the verdicts."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self.verdicts: dict[str, dict[str, str] | None] = {}
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> JudgedFile | None:
         if file_path.suffix != ".ipynb":
             return None
         judged: JudgedFile = JudgedFile.from_parent(parent, path=file_path)
-        judged.verdicts = self.verdicts
+        judged.verdicts, judged.seconds = self.verdicts, self.seconds
         return judged
 
 
@@ -258,13 +265,15 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     limits = job["seconds"], job["memory"], job["processes"]
     guard = threading.Thread(target=watch, args=(*limits, stopped.append, done), daemon=True)
     guard.start()
-    judging = Judging()
+    judging = Judging(job["seconds"])
     arguments = [str(path), f"--rootdir={path.parent}", f"-c{os.devnull}", "--noconftest"]
     arguments += ["-pnbval.plugin", "-pno:cacheprovider", "-pno:warnings", "-pno:faulthandler"]
     pytest.main(arguments, plugins=[judging])
     done.set()
     guard.join()
     kill_descendants()
+    if not judging.verdicts and not stopped:
+        stopped.append("the kernel could not be started: check again when the machine is less busy")
     return {
         "nonce": job["nonce"],
         "cells": judging.verdicts,

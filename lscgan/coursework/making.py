@@ -81,6 +81,7 @@ def _executed(master: Path) -> nbformat.NotebookNode:
         client = NotebookClient(
             notebook,
             timeout=SECONDS,
+            startup_timeout=SECONDS,
             kernel_name="python3",
             resources={"metadata": {"path": folder}},
             coalesce_streams=True,
