@@ -696,9 +696,10 @@ def test_an_attempt_is_told_what_happened(
     assert sentence in said(attempts[attempt])["1"]
 
 
-def test_the_reference_is_nowhere_to_be_found(attempts: dict[str, Result]) -> None:
+@pytest.mark.parametrize("attempt", ["searching for the reference"])
+def test_the_reference_is_nowhere_to_be_found(attempt: str, attempts: dict[str, Result]) -> None:
     """It is on no disk and on no command line while a submission runs."""
-    assert "was found" not in said(attempts["searching for the reference"])["1"]
+    assert "was found" not in said(attempts[attempt])["1"]
 
 
 def test_nothing_is_left(attempts: dict[str, Result], runs: Path) -> None:
