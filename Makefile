@@ -15,7 +15,7 @@ CONFIGURATION := _config.yml _toc.yml
 export OMP_WAIT_POLICY := passive
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint wheel colab notebooks picture benchmarks address clean
+.PHONY: help book test lint wheel colab notebooks coursework picture benchmarks address clean
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,7 @@ lint: $(INSTALLED) ## check style and types of code and notebooks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/python -m lscgan.coursework make --check
 
 # What was deleted since an earlier build would come back from build/.
 wheel: $(INSTALLED) ## build the library as a file that pip installs, into dist/
@@ -42,6 +43,9 @@ colab: wheel ## run a chapter and a run in the versions that Colab has: 5 GB in 
 
 notebooks: $(INSTALLED) ## run the chapters again and store what their checked cells print
 	$(BIN)/python .ci/notebooks.py --execute
+
+coursework: $(INSTALLED) ## run the masters and derive the students' notebooks from them
+	$(BIN)/python -m lscgan.coursework make
 
 picture: $(INSTALLED) ## draw the README's picture with the shipped model
 	$(BIN)/python .ci/picture.py

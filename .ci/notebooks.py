@@ -19,8 +19,9 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = ROOT / "book" / "runs"
+COURSEWORK = ROOT / "book" / "coursework"
 CHECKED = "nbval-check-output"
-KEPT_CELL_METADATA = ("tags", "mystnb")
+KEPT_CELL_METADATA = ("tags", "mystnb", "lscgan")
 
 
 def notebooks() -> list[Path]:
@@ -89,13 +90,13 @@ def execute(notebook: nbformat.NotebookNode, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--execute", action="store_true", help="run the chapters (runs are not)")
+    parser.add_argument("--execute", action="store_true", help="run the chapters, no others")
     parser.add_argument("notebooks", nargs="*", type=Path, help="all of them if none is named")
     arguments = parser.parse_args()
     for path in [path.resolve() for path in arguments.notebooks] or notebooks():
         is_run = path.is_relative_to(RUNS)
         notebook = nbformat.read(path, as_version=4)
-        if arguments.execute and not is_run:
+        if arguments.execute and not is_run and not path.is_relative_to(COURSEWORK):
             print(f"running {path.relative_to(ROOT)}", flush=True)
             execute(notebook, path.parent)
         clean(notebook, is_run)

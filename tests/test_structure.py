@@ -20,6 +20,7 @@ FLOORS = (
     {"training"},
     {"evaluation"},
     {"hub"},
+    {"coursework"},
 )
 FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ROOMS = sorted(
@@ -94,6 +95,8 @@ def test_the_library_does_without_the_tools_of_the_book() -> None:
     """The library needs what pyproject.toml names, and nothing of the book's own tools."""
     tools = {"IPython", "nbformat", "nbclient", "papermill", "playwright", "pytest"}
     for module in LIBRARY.rglob("*.py"):
+        if module.parent.name == "coursework":  # its tools are an extra; a sentence asks for it
+            continue
         for node in ast.parse(module.read_text(encoding="utf-8")).body:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module:
