@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -40,6 +41,9 @@ LARGEST = 20 * 2**20
 """Bytes of a submission that is read."""
 
 _GRACE = 60.0  # seconds the judge has beyond the limit, to start and to end
+_PARSING = threading.Lock()
+"""Python 3.11 counts the recursion of all threads that parse in one place, and fails when two do."""
+
 _PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")
 
 
@@ -196,7 +200,8 @@ def refusals(assignment: Assignment, submitted: Iterable[Cell]) -> dict[str, str
 def _tree(source: str) -> ast.Module | None:
     """A cell as Python; None where it is none, which the kernel will say better."""
     try:
-        return ast.parse(TransformerManager().transform_cell(source))
+        with _PARSING:
+            return ast.parse(TransformerManager().transform_cell(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
