@@ -42,7 +42,7 @@ LARGEST = 20 * 2**20
 
 _GRACE = 60.0  # seconds the judge has beyond the limit, to start and to end
 _PARSING = threading.Lock()
-"""Python 3.11 counts the recursion of all threads that parse in one place, and fails when two do."""
+"""Python 3.11 counts the recursion of all parsing threads together, and fails when two parse."""
 
 _PASSED_ON = ("PATH", "PYTHONPATH", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TZ")
 
