@@ -26,6 +26,22 @@ def stage_widths(size: int, width: int) -> list[int]:
     return [width * min(2**i, 4) for i in range(stages)]
 
 
+def require_shape(images: Tensor, channels: int, size: int, reader: str) -> None:
+    """Refuse images of another shape than (B, channels, size, size).
+
+    Args:
+        reader: what takes the images, for the message: "model", "judge".
+
+    Raises:
+        ValueError: the images have another shape.
+    """
+    if images.ndim != 4 or tuple(images.shape[1:]) != (channels, size, size):
+        raise ValueError(
+            f"this {reader} takes images of shape (B, {channels}, {size}, {size}), not "
+            f"{tuple(images.shape)}"
+        )
+
+
 class Encoder(nn.Module):
     """Images to the mean and log-variance of q(z|x).
 

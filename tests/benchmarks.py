@@ -171,7 +171,7 @@ def packing_pictures() -> None:
     def torchvision(row: int) -> None:
         decode_jpeg(as_tensors[row % len(files)], mode=ImageReadMode.RGB)
 
-    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(2 * packing._cores()) as pool:
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(2 * packing.cores()) as pool:
         packed = 0
 
         def fresh(workers: int | None) -> None:

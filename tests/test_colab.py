@@ -34,7 +34,7 @@ from test_repository import BOOK, NOTEBOOKS, ROOT, address, each_notebook, is_ru
 import lscgan
 from lscgan.training import RunFolder, describe_runtime
 
-colab = script("colab")
+colab = script(".ci/colab.py")
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 RUNS = [path for path in NOTEBOOKS if is_run(path)]

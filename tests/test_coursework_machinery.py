@@ -9,7 +9,6 @@ import contextlib
 import copy
 import csv
 import dataclasses
-import importlib.util
 import io
 import json
 import os
@@ -27,6 +26,7 @@ from xml.etree import ElementTree
 import nbformat
 import psutil
 import pytest
+from test_repository import ROOT, notebooks
 
 import lscgan.coursework
 from lscgan.coursework import checking, judge, making, reports
@@ -40,8 +40,6 @@ from lscgan.coursework.assignment import (
     unpack,
 )
 from lscgan.coursework.checking import Limits, Result
-
-ROOT = Path(__file__).resolve().parents[1]
 
 HIDDEN_AREA = "6.605198"  # pi 1.45^2, which only the hidden check prints
 SECRET_COMMENT = "# the radius of the hidden check"
@@ -105,16 +103,6 @@ MASTER: list[tuple[str, str, str, dict[str, Any]]] = [
 ]
 
 Notebook = dict[str, Any]
-
-
-def script(name: str) -> Any:
-    """A maintenance script of .ci/, as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def write_master(path: Path, cells: list[tuple[str, str, str, dict[str, Any]]]) -> Path:
@@ -1011,14 +999,14 @@ def test_the_pages_show_every_command() -> None:
 def test_cleaning_leaves_a_student_notebook_as_it_was_made(course: Path) -> None:
     text = (course / "tiny.ipynb").read_text()
     notebook = nbformat.reads(text, as_version=4)
-    script("notebooks").clean(notebook, is_run=False)
+    notebooks.clean(notebook, is_run=False)
     assert nbformat.writes(notebook) + "\n" == text
 
 
 def test_cleaning_keeps_the_roles_of_a_master(course: Path) -> None:
     notebook = nbformat.read(course / "masters" / "tiny.ipynb", as_version=4)
     before = copy.deepcopy(notebook.cells)
-    script("notebooks").clean(notebook, is_run=False)
+    notebooks.clean(notebook, is_run=False)
     assert [one.metadata.lscgan for one in notebook.cells] == [
         one.metadata.lscgan for one in before
     ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from pathlib import Path
 
 import pytest
@@ -51,16 +49,10 @@ def test_a_failure_keeps_the_old_content_and_leaves_nothing_behind(
     assert names(tmp_path) == ["a.txt"]
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
-def test_a_full_disk_is_told_in_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
-) -> None:
-    def full(*arguments: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_is_told_in_one_sentence(tmp_path: Path) -> None:
     target = tmp_path / "a.txt"
     target.write_text("old")
-    monkeypatch.setattr(os, step, full)
     with (
         pytest.raises(OSError, match=r"cannot write .*a\.txt: No space left on device; .* is kept"),
         replacing(target) as temporary,

@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -36,18 +37,19 @@ MACHINE_PATH = re.compile(r"(?<![\w.~$}])/(?:home|root|work|Users|tmp)/\w")
 CLOCK_TIME = re.compile(r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}\b|\b\d{1,2}:\d{2}:\d{2}\b")
 
 
-def script(name: str) -> Any:
-    """A maintenance script of .ci/, as a module."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / ".ci" / f"{name}.py")
+def script(path: str) -> Any:
+    """A script of the repository, as a module."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     spec.loader.exec_module(module)
     return module
 
 
-address = script("address")
-notebooks = script("notebooks")
+address = script(".ci/address.py")
+notebooks = script(".ci/notebooks.py")
 
 FILES: list[Path] = address.text_files(ROOT)
 NOTEBOOKS: list[Path] = notebooks.notebooks()

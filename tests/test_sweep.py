@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -11,19 +10,14 @@ from typing import Any
 
 import pytest
 import yaml
+from test_repository import ROOT, script
 
-ROOT = Path(__file__).resolve().parents[1]
 GRIDS = sorted((ROOT / "book" / "runs" / "grids").glob("*.yaml"))
 
 
 @pytest.fixture(scope="module")
 def sweep() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sweep", ROOT / "book" / "runs" / "sweep.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["sweep"] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
+    module: ModuleType = script("book/runs/sweep.py")
     return module
 
 

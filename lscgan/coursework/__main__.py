@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,6 +121,7 @@ def _check_folder(
     from tqdm import tqdm
 
     from lscgan.coursework import checking, reports
+    from lscgan.data.packing import cores
 
     handed_in = checking.submissions(given.submission)
     if not handed_in:
@@ -132,14 +132,13 @@ def _check_folder(
         if report is not None:
             reports.write(report, reports.json_text(results))
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found = checking.check_all(
         handed_in,
         among,
         reports.read_json(report) if report is not None else [],
         keep,
         limits,
-        given.jobs or cores or 1,
+        given.jobs or cores(),
     )
     done = {one.submission: one for one in tqdm(found, total=len(handed_in), unit="notebook")}
     results = [done[name] for name in handed_in]

@@ -115,7 +115,7 @@ def pack(
             "pillow": PIL.__version__,
             **({"terms": pictures.terms} if pictures.terms else {}),
         }
-        _write(path, shape, pictures, crop, name, manifest, workers or 2 * _cores())
+        _write(path, shape, pictures, crop, name, manifest, workers or 2 * cores())
     return _mapped(path)
 
 
@@ -336,7 +336,8 @@ def _mapped(path: Path) -> Tensor:
         return torch.from_numpy(array)
 
 
-def _cores() -> int:
+def cores() -> int:
+    """The processor cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # macOS and Windows

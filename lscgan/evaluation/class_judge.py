@@ -11,6 +11,7 @@ from lscgan.data import LabelledImages
 from lscgan.evaluation.intervals import Interval, wilson_interval
 from lscgan.evaluation.pictures import in_pieces
 from lscgan.models.augmentation import translate
+from lscgan.networks import require_shape
 
 FEATURES = 128
 MOVED = 2
@@ -72,12 +73,7 @@ class ClassJudge(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         """The last hidden layer, (B, C, H, W) -> (B, 128)."""
-        expected = (self.channels, self.size, self.size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(
-                f"this judge takes images of shape (B, {self.channels}, {self.size}, {self.size})"
-                f", not {tuple(images.shape)}"
-            )
+        require_shape(images, self.channels, self.size, "judge")
         features: Tensor = self.body(images)
         return features
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lscgan.latent import LatentDesign
-from lscgan.networks import Decoder, Encoder
+from lscgan.networks import Decoder, Encoder, require_shape
 
 
 class LatentModel(nn.Module):
@@ -58,12 +58,7 @@ class LatentModel(nn.Module):
         return next(self.parameters()).device
 
     def _check_images(self, images: Tensor) -> None:
-        expected = (self.channels, self.size, self.size)
-        if images.ndim != 4 or tuple(images.shape[1:]) != expected:
-            raise ValueError(
-                f"this model takes images of shape (B, {self.channels}, {self.size}, {self.size})"
-                f", not {tuple(images.shape)}"
-            )
+        require_shape(images, self.channels, self.size, "model")
 
     # -- saving it ----------------------------------------------------------------------------
 
