@@ -95,8 +95,8 @@ IMAGES, LABELS = torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.zeros(4, 2)
         ),
         (
             lambda: data.load("faces", number=3),
-            "the data set 'faces' has no option 'number': it has count, curvature, gap, names, "
-            "size",
+            "the data set 'faces' has no option 'number': it has amounts, count, curvature, gap, "
+            "names, size",
         ),
         (lambda: data.load("faces", count=2, names=("Smile",)), "unknown label 'Smile'"),
         (lambda: data.load("faces", count=-1), "count"),
@@ -137,6 +137,17 @@ def test_the_same_call_gives_the_same_faces_and_splits_differ() -> None:
         assert len(split) == 8
     flat = torch.cat([split.images.flatten(1) for split in splits.values()])
     assert len(flat.unique(dim=0)) == 24
+
+
+def test_amounts_label_a_smile_with_its_curvature_and_nothing_else_changes() -> None:
+    said, amounts = (data.load("faces", count=40, size=16, amounts=a) for a in (False, True))
+    exact = data.load("faces", count=40, size=16, names=("curvature",))
+    assert torch.equal(amounts.column("Smiling"), exact.column("curvature"))
+    assert torch.equal(amounts.column("Smiling") > 0.5, said.column("Smiling") > 0.5)
+    assert amounts.names == said.names
+    assert torch.equal(amounts.images, said.images)
+    assert torch.equal(amounts.labels[:, 1:], said.labels[:, 1:])
+    assert (said.source["amounts"], amounts.source["amounts"]) == (False, True)
 
 
 def test_the_exact_curvature_may_be_asked_for_and_training_faces_never_frown() -> None:

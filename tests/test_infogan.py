@@ -25,7 +25,7 @@ from lscgan.evaluation import ClassJudge, class_accuracy, class_control, class_f
 from lscgan.evaluation.pictures import in_pieces
 from lscgan.latent import LatentDesign
 from lscgan.models import GAN, InfoGAN, InfoRecipe, LabelsOnly, SSInfoGAN
-from lscgan.models.augmentation import translate
+from lscgan.models.augmentation import translate, warp
 from lscgan.models.infogan import BETAS, OFFICIAL
 from lscgan.networks import READER_WIDTH, CodeReader, InfoGenerator, InfoTrunk
 from lscgan.objectives import (
@@ -1208,3 +1208,39 @@ def test_everything_that_the_trunk_looks_at_is_moved_if_the_recipe_says_so() -> 
     assert not torch.equal(*moved._features(images, images))  # each by its own way
     with pytest.raises(ValueError, match="moved is at least 0"):
         InfoRecipe(moved=-1)
+
+
+def test_warped_images_are_read_where_an_affine_map_says() -> None:
+    """The map that a picture of its own coordinates shows: linear, centred, within its bounds."""
+    torch.manual_seed(0)
+    size, count, furthest = 33, 64, 0.2
+    axis = (torch.arange(size) * 2 + 1) / size - 1  # pixel centres, from -1 to 1
+    pictures = torch.stack([axis.expand(size, size), axis[:, None].expand(size, size)])
+    seen = warp(pictures.expand(count, 2, size, size), furthest)  # (B, 2 coordinates, H, W)
+    inside = slice(size // 4, -size // 4)  # where no map reaches past the picture's edge
+    places = pictures[:, inside, inside].flatten(1).T  # (P, 2)
+    found = seen[:, :, inside, inside].flatten(2).mT  # (B, P, 2)
+    maps = torch.linalg.lstsq(places.expand(count, -1, 2), found).solution  # (B, 2, 2)
+    torch.testing.assert_close(places @ maps, found, atol=1e-5, rtol=0)
+    change = (maps - torch.eye(2)).abs()
+    assert 0.19 < change.max() < furthest + 1e-5
+    assert len(maps.unique(dim=0)) == count
+    torch.testing.assert_close(warp(pictures[None], 0.0), pictures[None], atol=1e-5, rtol=0)
+
+
+def test_a_warped_picture_hands_its_gradient_on_and_the_recipe_says_when_it_warps() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(4, 1, 28, 28, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        seen = warp(images, 0.2)
+    assert seen.dtype == torch.float32
+    seen.sum().backward()
+    assert images.grad is not None
+    assert float(images.grad.sum()) > 0
+    still, warped = (InfoGAN(INFO, InfoRecipe(warped=w), width=4, hidden=16) for w in (0.0, 0.2))
+    warped.load_state_dict(still.state_dict())
+    shown = images.detach()
+    assert torch.equal(still._look(shown), still.trunk(shown))
+    assert not torch.equal(warped._look(shown), warped.trunk(shown))
+    with pytest.raises(ValueError, match="warped is at least 0"):
+        InfoRecipe(warped=-0.1)

@@ -142,9 +142,10 @@ def _write(
         made, faults = np.zeros((len(rows), *shape[1:]), np.uint8), []
         for place, row in enumerate(rows):
             try:
-                content = pictures.read(row)
-                where = io.BytesIO(content) if isinstance(content, bytes) else content
-                with Image.open(where) as picture:
+                found = pictures.read(row)
+                # At once: the decoder asks a file for its bytes in many small pieces.
+                content = found if isinstance(found, bytes) else found.read_bytes()
+                with Image.open(io.BytesIO(content)) as picture:
                     made[place] = prepare(picture, shape[2], crop)
             except Exception as error:  # a broken file can raise nearly anything in its decoder
                 faults.append(f"{pictures.names[row]} ({_reason(error)})")

@@ -27,7 +27,8 @@ def load(name: str, split: str = "train", **options: Any) -> LabelledImages:
     * ``size``: their side in pixels, 64 by default;
     * ``names``: the labels wanted, all of :data:`lscgan.data.faces.ATTRIBUTES` by default; the
       exact value ``"curvature"`` may be among them;
-    * ``curvature``, ``gap``: see :func:`lscgan.data.faces.sample_factors`.
+    * ``curvature``, ``gap``: see :func:`lscgan.data.faces.sample_factors`;
+    * ``amounts``: True labels Smiling with the mouth's curvature, how much and not whether.
 
     ``"digits"`` comes with the library: 5,000 of MNIST's training digits (LeCun et al. 1998), 28
     pixels wide, grey. It has no options.
@@ -103,10 +104,12 @@ def _faces(
     names: Sequence[str] = faces.ATTRIBUTES,
     curvature: tuple[float, float] = (0.0, 1.0),
     gap: tuple[float, float] | None = faces.GAP,
+    amounts: bool = False,
 ) -> LabelledImages:
     generator = torch.Generator().manual_seed(SPLITS[split])
     factors = faces.sample_factors(count, generator, curvature, gap)
-    labels = factors.labels(names)  # (N, A)
+    asked = ["curvature" if amounts and name == "Smiling" else name for name in names]
+    labels = factors.labels(asked)  # (N, A)
     images = torch.empty(count, 3, size, size, dtype=torch.uint8)  # (N, 3, H, W)
     for start in range(0, count, _RENDERED_AT_ONCE):
         rows = slice(start, start + _RENDERED_AT_ONCE)
@@ -119,6 +122,7 @@ def _faces(
         "names": list(names),
         "curvature": list(curvature),
         "gap": None if gap is None else list(gap),
+        "amounts": amounts,
     }
     return LabelledImages(images, labels, tuple(names), source)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lscgan.latent import CategoricalCode, LatentDesign, UniformCode
-from lscgan.models.augmentation import translate
+from lscgan.models.augmentation import translate, warp
 from lscgan.models.latent_model import LatentModel
 from lscgan.networks import CodeReader, InfoGenerator, InfoTrunk
 from lscgan.objectives import (
@@ -47,6 +47,9 @@ class InfoRecipe:
             any other: G can write its codes in differences that no eye sees. Ours.
         moved: by how many pixels, at most, every image that the trunk looks at is moved at random,
             real or generated (Zhao et al. 2020, their translation); officially 0.
+        warped: how far, as a share, every such image is turned, stretched and slanted at random
+            (:func:`lscgan.models.augmentation.warp`). It stands in for the hands that a handful
+            of labelled digits does not show; officially 0.
 
     Raises:
         ValueError: a value is out of its range.
@@ -60,10 +63,11 @@ class InfoRecipe:
     fakes_after: int = 0
     joint_batches: bool = False
     moved: int = 0
+    warped: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("information_weight", "continuous_weight", "label_weight", "fakes_weight",
-                     "fakes_after", "moved"):  # fmt: skip
+                     "fakes_after", "moved", "warped"):  # fmt: skip
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is at least 0 and finite, not {getattr(self, name)}")
         if not 0 < self.discriminator_rate < math.inf:
@@ -300,6 +304,8 @@ class InfoGAN(LatentModel):
         """The trunk's features in training, (B, F)."""
         if self.recipe.moved:
             images = translate(images, self.recipe.moved)
+        if self.recipe.warped:
+            images = warp(images, self.recipe.warped)
         features: Tensor = self.trunk(images)
         return features
 
