@@ -257,12 +257,24 @@ class InfoGenerator(nn.Module):
 class InfoTrunk(nn.Module):
     """Images to the features that D and every Q read: two convolutions and a dense layer.
 
-    ss-InfoGAN's for MNIST with the default arguments (Spurr et al. 2017, official code). The
-    arguments are :class:`InfoGenerator`'s.
+    ss-InfoGAN's for MNIST with the default arguments (Spurr et al. 2017, official code).
+
+    Args:
+        size, channels, width, hidden: :class:`InfoGenerator`'s.
+        averages: hand out what both convolutions see as well, averaged over the picture: 3 width
+            features more, for a :class:`StyleReader`. Ours.
     """
 
-    def __init__(self, size: int = 28, channels: int = 1, width: int = 64, hidden: int = 1024):
+    def __init__(
+        self,
+        size: int = 28,
+        channels: int = 1,
+        width: int = 64,
+        hidden: int = 1024,
+        averages: bool = False,
+    ):
         super().__init__()
+        self.averages = averages
         side = _quarter(size)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, 4, stride=2, padding=1),
@@ -278,9 +290,14 @@ class InfoTrunk(nn.Module):
         self.apply(_drawn_narrowly)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> features (B, F)."""
-        features: Tensor = self.layers(images)
-        return features
+        """(B, C, H, W) in [0, 1] -> features (B, F): the dense layer's, then the averages."""
+        if not self.averages:
+            features: Tensor = self.layers(images)
+            return features
+        first = self.layers[:2](images)  # (B, width, H / 2, W / 2)
+        second = self.layers[2:5](first)  # (B, 2 width, H / 4, W / 4)
+        seen = [maps.mean(dim=(2, 3)) for maps in (first, second)]
+        return torch.cat([self.layers[5:](second), *seen], dim=1)  # (B, hidden + 3 width)
 
 
 class CodeReader(nn.Module):
@@ -291,11 +308,13 @@ class CodeReader(nn.Module):
         sizes: how many numbers each code takes, by name: K logits for one of K classes, one value
             for a continuous code.
         hidden: a hidden layer of :data:`READER_WIDTH` units; without it, one linear layer.
+        start: the first of the trunk's features that it reads.
     """
 
-    def __init__(self, features: int, sizes: Mapping[str, int], hidden: bool):
+    def __init__(self, features: int, sizes: Mapping[str, int], hidden: bool, start: int = 0):
         super().__init__()
         self.sizes = dict(sizes)
+        self.own = slice(start, start + features)
         layers: list[nn.Module] = []
         if hidden:
             layers = [nn.Linear(features, READER_WIDTH), nn.BatchNorm1d(READER_WIDTH)]
@@ -306,8 +325,32 @@ class CodeReader(nn.Module):
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
         """(B, F) -> {name: (B, size)}, float32."""
-        read = self.layers(features).float().split(list(self.sizes.values()), dim=1)
+        read = self.layers(features[:, self.own]).float().split(list(self.sizes.values()), dim=1)
         return dict(zip(self.sizes, read, strict=True))
+
+
+class StyleReader(nn.Module):
+    """Q that reads classes from the dense layer, and continuous codes from averages.
+
+    An average over the picture says how strokes run, and hardly which digit they make. So a
+    continuous code that is read from it has to mean the same in every class. Ours.
+
+    Args:
+        hidden, width: the trunk's.
+        classes: how many classes each categorical code has, by name; may be empty.
+        continuous: the names of the continuous codes.
+    """
+
+    def __init__(self, hidden: int, width: int, classes: Mapping[str, int], continuous: list[str]):
+        super().__init__()
+        self.sizes = {**classes, **dict.fromkeys(continuous, 1)}
+        self.classes = CodeReader(hidden, classes, hidden=True) if classes else None
+        self.styles = CodeReader(3 * width, dict.fromkeys(continuous, 1), hidden=True, start=hidden)
+
+    def forward(self, features: Tensor) -> dict[str, Tensor]:
+        """(B, F) -> {name: (B, size)}, float32."""
+        classes = self.classes(features) if self.classes is not None else {}
+        return {**classes, **self.styles(features)}
 
 
 def _quarter(size: int) -> int:

@@ -1028,11 +1028,12 @@ RECIPES = st.builds(
 
 
 @unhurried
-@given(RECIPES, st.sampled_from(["info", "semi", "two"]), st.sampled_from([1, 3]))
+@given(RECIPES, st.sampled_from(["info", "semi", "two"]), st.sampled_from([1, 3]), st.booleans())
 def test_a_configuration_builds_the_same_architecture(
-    recipe: InfoRecipe, kind: str, channels: int
+    recipe: InfoRecipe, kind: str, channels: int, averages: bool
 ) -> None:
-    small = {"size": 8, "channels": channels, "width": 2, "hidden": 8}
+    small: dict[str, Any] = {"size": 8, "channels": channels, "width": 2, "hidden": 8}
+    small["averages"] = averages
     model = {
         "info": lambda: InfoGAN(INFO, recipe, **small),
         "semi": lambda: SSInfoGAN(SEMI, ("class",), recipe, **small),
@@ -1180,6 +1181,54 @@ def test_labels_alone_learn_what_they_are_shown() -> None:
     assert alone.classify(some.float(), "dark").shape == (40, 2)
     assert losses[0] == pytest.approx(math.log(10) + math.log(2), abs=0.3)
     assert losses[-1] < 0.5 * losses[0]
+
+
+# -- continuous codes that are read from averages ----------------------------------------------
+
+
+def test_averages_are_what_the_convolutions_see_in_the_mean_and_the_rest_stays_as_it_was() -> None:
+    torch.manual_seed(0)
+    plain = InfoTrunk(8, 1, 2, 8).eval()
+    trunk = InfoTrunk(8, 1, 2, 8, averages=True).eval()
+    trunk.load_state_dict(plain.state_dict())
+    images = torch.rand(5, 1, 8, 8)
+    features = trunk(images)
+    torch.testing.assert_close(features[:, :8], plain(images))
+    first = plain.layers[0]
+    assert isinstance(first, nn.Conv2d)
+    maps = F.leaky_relu(F.conv2d(images, first.weight, first.bias, 2, 1), 0.01)
+    torch.testing.assert_close(features[:, 8:10], maps.flatten(2).mean(dim=2))
+    assert features.shape == (5, 8 + 3 * 2)
+
+
+def test_continuous_codes_are_read_from_averages_alone_and_classes_from_the_dense_layer() -> None:
+    torch.manual_seed(0)
+    model = InfoGAN(INFO, width=2, hidden=8, averages=True).eval()
+    assert model.q_us is not None
+    assert model.q_us.sizes == {"categorical_1": 3, "continuous_1": 1, "continuous_2": 1}
+    features = torch.randn(6, 8 + 6)
+    for changed, names in (
+        (slice(0, 8), {"categorical_1"}),
+        (slice(8, 14), {"continuous_1", "continuous_2"}),
+    ):
+        other = features.clone()
+        other[:, changed] += 1.0
+        before, after = model.q_us(features), model.q_us(other)
+        assert {name for name in before if not torch.equal(before[name], after[name])} == names
+        assert torch.equal(model._score(features), model._score(other)) == (changed.start == 8)
+    read = model.codes(torch.rand(4, 1, 28, 28))
+    assert {name: tuple(values.shape) for name, values in read.items()} == {
+        "categorical_1": (4, 3),
+        "continuous_1": (4,),
+        "continuous_2": (4,),
+    }
+    semi = SSInfoGAN(SEMI, width=2, hidden=8, averages=True).eval()
+    assert semi.classify(torch.rand(4, 1, 28, 28)).shape == (4, 3)
+
+
+def test_averages_need_a_continuous_code() -> None:
+    with pytest.raises(ValueError, match="averages are for continuous codes"):
+        InfoGAN(LatentDesign.infogan((3,), 0, 4), width=2, hidden=8, averages=True)
 
 
 # -- images that are moved before they are looked at ------------------------------------------

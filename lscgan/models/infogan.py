@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lscgan.latent import CategoricalCode, LatentDesign, UniformCode
 from lscgan.models.augmentation import translate, warp
 from lscgan.models.latent_model import LatentModel
-from lscgan.networks import CodeReader, InfoGenerator, InfoTrunk
+from lscgan.networks import CodeReader, InfoGenerator, InfoTrunk, StyleReader
 from lscgan.objectives import (
     categorical_nll,
     cross_entropy_discriminator,
@@ -88,9 +88,12 @@ class InfoGAN(LatentModel):
         design: categorical and continuous codes and noise, ``LatentDesign.infogan(...)``.
         recipe: see :class:`InfoRecipe`.
         size, channels, width, hidden: see :class:`lscgan.networks.InfoGenerator`.
+        averages: Q reads continuous codes from what the convolutions see on average over the
+            picture (:class:`lscgan.networks.StyleReader`), not from the dense layer. Ours.
 
     Raises:
-        ValueError: the design has parts that are no codes, or ``size`` is no multiple of 4.
+        ValueError: the design has parts that are no codes, ``size`` is no multiple of 4, or no
+            continuous code is there to be read from averages.
     """
 
     steps: Tensor
@@ -103,6 +106,7 @@ class InfoGAN(LatentModel):
         channels: int = 1,
         width: int = 64,
         hidden: int = 1024,
+        averages: bool = False,
     ):
         for code in design.codes:
             if not isinstance(code, (CategoricalCode, UniformCode)):
@@ -112,12 +116,21 @@ class InfoGAN(LatentModel):
                 )
         decoder = InfoGenerator(design.size, size, channels, width, hidden)
         super().__init__(design, decoder, size, channels, width)
-        self.recipe, self.hidden = recipe, hidden
-        self.trunk = InfoTrunk(size, channels, width, hidden)
+        self.recipe, self.hidden, self.averages = recipe, hidden, averages
+        self.trunk = InfoTrunk(size, channels, width, hidden, averages)
         self.real = CodeReader(hidden, {"real": 1}, hidden=False)
-        unlabelled = {c.name: c.size for c in design.codes if c.name not in self.label_names}
-        self.q_us = CodeReader(hidden, unlabelled, hidden=True) if unlabelled else None
+        self.q_us = self._reader()
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def _reader(self) -> CodeReader | StyleReader | None:
+        unlabelled = {c.name: c.size for c in self.design.codes if c.name not in self.label_names}
+        continuous = [name for name in unlabelled if isinstance(self._code(name), UniformCode)]
+        if self.averages:
+            if not continuous:
+                raise ValueError("averages are for continuous codes, and this design has none")
+            classes = {n: k for n, k in unlabelled.items() if n not in continuous}
+            return StyleReader(self.hidden, self.width, classes, continuous)
+        return CodeReader(self.hidden, unlabelled, hidden=True) if unlabelled else None
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -321,7 +334,8 @@ class InfoGAN(LatentModel):
     def config(self) -> dict[str, Any]:
         """How to build this model again, in plain numbers and strings."""
         recipe = dataclasses.asdict(self.recipe)
-        return {**super().config(), "hidden": self.hidden, "recipe": recipe}
+        kept = {"hidden": self.hidden, "averages": self.averages, "recipe": recipe}
+        return {**super().config(), **kept}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:

@@ -22,7 +22,7 @@ class SSInfoGAN(InfoGAN):
     Args:
         design: ``LatentDesign.ss_infogan({"class": 10}, ...)``: the codes in ``labelled`` first.
         labelled: the codes that are tied to labels; the names of the data's labels.
-        recipe, size, channels, width, hidden: as in :class:`InfoGAN`.
+        recipe, size, channels, width, hidden, averages: as in :class:`InfoGAN`.
 
     Raises:
         ValueError: ``labelled`` names what is no categorical code of the design.
@@ -37,6 +37,7 @@ class SSInfoGAN(InfoGAN):
         channels: int = 1,
         width: int = 64,
         hidden: int = 1024,
+        averages: bool = False,
     ):
         sizes = {c.name: c.size for c in design.codes if isinstance(c, CategoricalCode)}
         unknown = [name for name in labelled if name not in sizes]
@@ -46,7 +47,7 @@ class SSInfoGAN(InfoGAN):
                 f"{', '.join(sizes) or 'none'}"
             )
         self._labelled = tuple(labelled)
-        super().__init__(design, recipe, size, channels, width, hidden)
+        super().__init__(design, recipe, size, channels, width, hidden, averages)
         self.q_ss = CodeReader(hidden, {name: sizes[name] for name in labelled}, hidden=False)
 
     @property
