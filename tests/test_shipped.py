@@ -16,6 +16,7 @@ from lscgan.evaluation import (
     ReversalReport,
     class_accuracy,
     class_control,
+    code_reports,
     control,
     fidelity,
     judge_report,
@@ -36,6 +37,7 @@ NAMES = [
     "mouth-judge",
     "ss-infogan-digits",
     "ss-infogan-fashion",
+    "ss-infogan-styles",
 ]
 AMOUNTS = (-2.0, -1.0, 0.0, 1.0, 2.0)
 
@@ -261,7 +263,11 @@ def test_the_digit_judge_reads_digits_that_it_was_not_taught() -> None:
 
 @pytest.mark.parametrize(
     ("name", "judge", "least"),
-    [("ss-infogan-digits", "digit-judge", 0.94), ("ss-infogan-fashion", "fashion-judge", 0.83)],
+    [
+        ("ss-infogan-digits", "digit-judge", 0.94),
+        ("ss-infogan-styles", "digit-judge", 0.94),
+        ("ss-infogan-fashion", "fashion-judge", 0.83),
+    ],
 )
 def test_ss_infogan_draws_the_class_that_is_asked(name: str, judge: str, least: float) -> None:
     report = class_control(load(name), load(judge), generator=seeded(11))
@@ -280,6 +286,13 @@ def test_q_ss_reads_more_than_the_same_networks_learn_from_the_labels_alone() ->
     for name in ("ss-infogan-digits", "ss-infogan-fashion"):
         figures = hub.record(name).figures
         assert figures["q_ss"][0] > figures["alone"]["labels only"][0] + 0.03
+
+
+def test_each_style_is_one_factor_and_leaves_the_class_alone() -> None:
+    reports = code_reports(load("ss-infogan-styles"), load("digit-judge"), generator=seeded(13))
+    assert {report.best[0] for report in reports} == {"slant", "stroke width"}
+    assert min(abs(report.best[1]) for report in reports) > 0.6
+    assert min(report.class_kept for report in reports) > 0.85
 
 
 def test_infogan_finds_classes_without_labels_better_than_chance() -> None:
