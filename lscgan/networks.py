@@ -304,11 +304,11 @@ class CodeReader(nn.Module):
     """Q: the trunk's features to what they say of each code.
 
     Args:
-        features: F.
+        features: how many of the trunk's features it reads.
         sizes: how many numbers each code takes, by name: K logits for one of K classes, one value
             for a continuous code.
         hidden: a hidden layer of :data:`READER_WIDTH` units; without it, one linear layer.
-        start: the first of the trunk's features that it reads.
+        start: the first of them; what lies before and after is left to other heads.
     """
 
     def __init__(self, features: int, sizes: Mapping[str, int], hidden: bool, start: int = 0):
@@ -324,7 +324,7 @@ class CodeReader(nn.Module):
         self.apply(_drawn_narrowly)
 
     def forward(self, features: Tensor) -> dict[str, Tensor]:
-        """(B, F) -> {name: (B, size)}, float32."""
+        """All of the trunk's features (B, F) -> {name: (B, size)}, float32."""
         read = self.layers(features[:, self.own]).float().split(list(self.sizes.values()), dim=1)
         return dict(zip(self.sizes, read, strict=True))
 
