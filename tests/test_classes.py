@@ -544,6 +544,50 @@ def test_a_judge_moves_images_where_it_is_told_to(
     assert torch.equal(seen[0], given_.float()) != chosen
 
 
+def test_a_judge_mirrors_every_other_image_where_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    torch.manual_seed(0)
+    judge = ClassJudge(3, size=8, width=2, moved=False, mirrored=True)
+    seen: list[Tensor] = []
+    forward = judge.forward
+
+    def spy(images: Tensor) -> Tensor:
+        seen.append(images)
+        return forward(images)
+
+    monkeypatch.setattr(judge, "forward", spy)
+    given_ = stripes(300)
+    images = given_.float()
+    judge.training_step(images, given_.labels, judge.optimizers(1e-3))
+    as_they_were = (seen[0] == images).flatten(1).all(dim=1)
+    mirrored = (seen[0] == images.flip(3)).flatten(1).all(dim=1)
+    assert bool((as_they_were ^ mirrored).all())
+    assert 100 < int(mirrored.sum()) < 200  # 150 on average
+    judge.eval()
+    assert judge(images).equal(judge(images))  # reading mirrors nothing
+
+
+@pytest.mark.parametrize(("stages", "convolutions"), [(1, 1), (2, 1), (3, 2)])
+def test_a_judge_has_as_many_layers_as_asked_for(
+    tmp_path: Path, stages: int, convolutions: int
+) -> None:
+    judge = ClassJudge(4, 16, 3, 5, stages=stages, convolutions=convolutions)
+    widths = [5 * 2**stage for stage in range(stages) for _ in range(convolutions)]
+    layers = [layer for layer in judge.body if isinstance(layer, torch.nn.Conv2d)]
+    assert [layer.out_channels for layer in layers] == widths
+    assert [layer.in_channels for layer in layers] == [3, *widths[:-1]]
+    # 3x3 kernels and biases, a scale and a shift each; two dense layers, normalised between.
+    convolved = sum(9 * a * b + 3 * b for a, b in itertools.pairwise([3, *widths]))
+    left = widths[-1] * (16 // 2**stages) ** 2
+    dense = 128 * left + 128 + 2 * 128 + 4 * 128 + 4
+    assert sum(p.numel() for p in judge.parameters()) == convolved + dense
+    weights.save(judge, tmp_path / "judge.safetensors")
+    judge.eval()
+    images = torch.rand(2, 3, 16, 16)
+    assert torch.equal(lscgan.load(tmp_path / "judge.safetensors")(images), judge(images))
+
+
 def test_accuracy_counts_the_largest_logits() -> None:
     logits = torch.tensor([[2.0, 1.0], [0.0, 3.0], [0.0, 3.0], [5.0, 4.0]])
     labels = torch.tensor([[0.0], [1.0], [0.0], [0.0]])
@@ -562,6 +606,9 @@ def test_accuracy_counts_the_largest_logits() -> None:
     [
         (lambda: ClassJudge(10, size=30), "images are a multiple of 4 pixels wide, not 30"),
         (lambda: ClassJudge(10, size=0), "images are a multiple of 4 pixels wide, not 0"),
+        (lambda: ClassJudge(10, size=20, stages=3), "a multiple of 8 pixels wide, not 20"),
+        (lambda: ClassJudge(10, stages=0), "at least 1 stage of 1 convolution, not 0 of 1"),
+        (lambda: ClassJudge(10, convolutions=0), "at least 1 stage of 1 convolution, not 2 of 0"),
         (lambda: ClassJudge(1), "there are at least 2 classes, not 1"),
         (
             lambda: ClassJudge(10, width=2)(torch.zeros(2, 3, 28, 28)),

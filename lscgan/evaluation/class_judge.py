@@ -1,4 +1,4 @@
-"""The judge of classes: a small convolutional classifier, trained on all labels of a data set."""
+"""The judge of classes: a convolutional classifier, trained on all labels of a data set."""
 
 from __future__ import annotations
 
@@ -26,37 +26,60 @@ class ClassJudge(nn.Module):
 
     Args:
         classes: K.
-        size: the images' side in pixels, a multiple of 4.
+        size: the images' side in pixels, a multiple of 2 to the ``stages``.
         channels: 1 for grey, 3 for colour.
-        width: channels of the first convolution.
+        width: channels of the first stage; each further one has twice as many.
         moved: train on images moved by up to :data:`MOVED` pixels.
+        mirrored: train on images of which every other one is mirrored, left for right: right for
+            pictures of things, wrong for digits.
+        stages: how often the side is halved. Two do for grey digits and clothes.
+        convolutions: how many a stage has.
 
     Raises:
-        ValueError: ``size`` is no multiple of 4, or there are fewer than 2 classes.
+        ValueError: ``size`` cannot be halved ``stages`` times, there are fewer than 2 classes, or
+            there is no stage or no convolution.
     """
 
     def __init__(
-        self, classes: int, size: int = 28, channels: int = 1, width: int = 32, moved: bool = True
+        self,
+        classes: int,
+        size: int = 28,
+        channels: int = 1,
+        width: int = 32,
+        moved: bool = True,
+        mirrored: bool = False,
+        stages: int = 2,
+        convolutions: int = 1,
     ):
         super().__init__()
-        if size % 4 or size < 4:
-            raise ValueError(f"images are a multiple of 4 pixels wide, not {size}")
+        if stages < 1 or convolutions < 1:
+            raise ValueError(
+                f"a judge has at least 1 stage of 1 convolution, not {stages} of {convolutions}"
+            )
+        if size % 2**stages or size < 2**stages:
+            raise ValueError(f"images are a multiple of {2**stages} pixels wide, not {size}")
         if classes < 2:
             raise ValueError(f"there are at least 2 classes, not {classes}")
         self.classes, self.size, self.channels = classes, size, channels
-        self.width, self.moved = width, moved
+        self.width, self.moved, self.mirrored = width, moved, mirrored
+        self.stages, self.convolutions = stages, convolutions
+        layers: list[nn.Module] = []
+        taken = channels
+        for stage in range(stages):
+            given = width * 2**stage
+            for _ in range(convolutions):
+                layers += [
+                    nn.Conv2d(taken, given, 3, padding=1),
+                    nn.BatchNorm2d(given),
+                    nn.ReLU(),
+                ]
+                taken = given
+            layers.append(nn.MaxPool2d(2))
         self.body = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(width, 2 * width, 3, padding=1),
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
+            *layers,
             nn.Flatten(),
             nn.Dropout(0.25),
-            nn.Linear(2 * width * (size // 4) ** 2, FEATURES),
+            nn.Linear(taken * (size // 2**stages) ** 2, FEATURES),
         )
         self.head = nn.Sequential(
             nn.BatchNorm1d(FEATURES), nn.ReLU(), nn.Dropout(0.25), nn.Linear(FEATURES, classes)
@@ -93,6 +116,9 @@ class ClassJudge(nn.Module):
         """Cross-entropy of the class; labels (B, 1)."""
         if self.moved:
             images = translate(images, MOVED, "replicate")
+        if self.mirrored:
+            turned = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+            images = torch.where(turned, images.flip(3), images)  # (B, C, H, W)
         logits = self(images)  # (B, K)
         loss = nn.functional.cross_entropy(logits, labels[:, 0].long())
         optimizers["judge"].zero_grad(set_to_none=True)
@@ -109,6 +135,9 @@ class ClassJudge(nn.Module):
             "channels": self.channels,
             "width": self.width,
             "moved": self.moved,
+            "mirrored": self.mirrored,
+            "stages": self.stages,
+            "convolutions": self.convolutions,
         }
 
     @classmethod
