@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping
 
 import torch
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 
 BASE = 4
 """The side of the smallest feature map: images are 4, 8, 16, 32, 64, ... pixels wide."""
+
+FLOW_UNIT = 1 / 16
+"""A displacement of 1 in units of the image's half side: 2 pixels of 64."""
 
 
 def stage_widths(size: int, width: int) -> list[int]:
@@ -84,8 +88,16 @@ class Decoder(nn.Module):
     doubling repeats pixels and then convolves, 3x3, which cannot leave a checkerboard (Odena et
     al. 2016). The other arguments are as in :class:`Encoder`.
 
+    With ``flow`` the decoder also moves what it painted (Shu et al. 2018, deforming
+    autoencoders): a linear layer reads from z where, on a coarse grid, each place of the image
+    takes its pixels from. Being linear in z, a movement that a label makes goes on beyond the
+    labels that were seen.
+
+    Args:
+        flow: the side of the grid of displacements, in places; 0 moves nothing.
+
     Raises:
-        ValueError: ``upsampling`` is neither "transposed" nor "resize".
+        ValueError: ``upsampling`` is neither "transposed" nor "resize", or ``flow`` is below 0.
     """
 
     def __init__(
@@ -95,10 +107,13 @@ class Decoder(nn.Module):
         channels: int = 3,
         width: int = 24,
         upsampling: str = "transposed",
+        flow: int = 0,
     ):
         super().__init__()
         if upsampling not in ("transposed", "resize"):
             raise ValueError(f"upsampling is 'transposed' or 'resize', not {upsampling!r}")
+        if flow < 0:
+            raise ValueError(f"flow is the side of a grid, 0 for none, not {flow}")
         double = _transposed if upsampling == "transposed" else _resize
         widths = stage_widths(size, width)[::-1]
         self.start = nn.Linear(latent_size, widths[0] * BASE * BASE, bias=False)
@@ -111,13 +126,58 @@ class Decoder(nn.Module):
             ]
         stages += double(widths[-1], channels, bias=True)
         self.stages = nn.Sequential(*stages)
+        self.flow: nn.Linear | None = None
+        if flow:
+            self.flow = nn.Linear(latent_size, 2 * flow * flow)
+            nn.init.zeros_(self.flow.weight)  # it starts by moving nothing
+            nn.init.zeros_(self.flow.bias)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, D) -> images (B, C, H, W), float32 in [0, 1]."""
         maps = self.start(z).unflatten(1, (-1, BASE, BASE))  # (B, width, 4, 4)
         maps = maps.contiguous(memory_format=torch.channels_last)
         # float() first: in bfloat16 a sigmoid near 1 has steps of 1/256, visible in flat areas
-        return torch.sigmoid(self.stages(maps).float())  # (B, C, H, W)
+        painted = torch.sigmoid(self.stages(maps).float())  # (B, C, H, W)
+        if self.flow is None:
+            return painted
+        return move(painted, self.displacements(z))
+
+    def displacements(self, z: Tensor) -> Tensor:
+        """From where each place takes its pixels: (B, D) -> (B, 2, flow, flow), float32.
+
+        In units of :data:`FLOW_UNIT` of the image's half side, to the right and down.
+
+        Raises:
+            ValueError: this decoder has no flow.
+        """
+        if self.flow is None:
+            raise ValueError("this decoder moves nothing: it was built with flow=0")
+        side = math.isqrt(self.flow.out_features // 2)
+        displacements: Tensor = self.flow(z).float()
+        return displacements.unflatten(1, (2, side, side))  # (B, 2, flow, flow)
+
+
+def move(images: Tensor, displacements: Tensor) -> Tensor:
+    """Each place takes its pixels from where its displacement says, differentiable in both.
+
+    Places between the grid's take a smooth (bicubic) mean of the displacements around them;
+    places between pixels a bilinear one of the pixels. What lies outside repeats the edge.
+
+    Args:
+        images: (B, C, H, W), float32.
+        displacements: (B, 2, G, G), to the right and down, in units of :data:`FLOW_UNIT` of the
+            image's half side.
+
+    Returns:
+        (B, C, H, W), float32.
+    """
+    functional = nn.functional
+    count, _, *sides = images.shape
+    offsets = FLOW_UNIT * functional.interpolate(displacements, size=sides, mode="bicubic")
+    still = torch.eye(2, 3, device=images.device).expand(count, -1, -1)  # (B, 2, 3)
+    places = functional.affine_grid(still, [count, 1, *sides], align_corners=False)  # (B, H, W, 2)
+    places = places + offsets.permute(0, 2, 3, 1)  # (B, H, W, 2)
+    return functional.grid_sample(images, places, padding_mode="border", align_corners=False)
 
 
 def _transposed(before: int, after: int, bias: bool) -> list[nn.Module]:

@@ -353,7 +353,9 @@ def trained_vae(**changes: Any) -> LSCVAE:
     return vae.eval()
 
 
-@pytest.mark.parametrize("changes", [{}, {"channels": 1, "width": 3}, {"upsampling": "resize"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"channels": 1, "width": 3}, {"upsampling": "resize"}, {"flow": 4}]
+)
 def test_a_gan_from_a_vae_starts_as_the_vae_bit_for_bit(changes: dict[str, Any]) -> None:
     vae = trained_vae(**changes)
     recipe = Recipe(adversarial="relativistic", r1=0.5)
@@ -366,7 +368,7 @@ def test_a_gan_from_a_vae_starts_as_the_vae_bit_for_bit(changes: dict[str, Any])
     for ours, theirs in zip(gan.encode(images), vae.encode(images), strict=True):
         assert torch.equal(ours, theirs)
     assert (gan.design, gan.recipe) == (vae.design, recipe)
-    for name in ("size", "channels", "width", "upsampling"):
+    for name in ("size", "channels", "width", "upsampling", "flow"):
         assert getattr(gan, name) == getattr(vae, name)
 
 

@@ -364,26 +364,28 @@ def test_wrong_labels_are_refused() -> None:
 # --- Saving them ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("upsampling", ["transposed", "resize"])
+@pytest.mark.parametrize(("upsampling", "flow"), [("transposed", 0), ("resize", 4)])
 @pytest.mark.parametrize(
     ("kind", "design"), [(VAE, SIGNED), (LSCVAE, SIGNED), (ConditionalVAE, CONDITIONAL)]
 )
 def test_a_configuration_builds_the_same_architecture(
-    kind: type[VAE], design: LatentDesign, upsampling: str
+    kind: type[VAE], design: LatentDesign, upsampling: str, flow: int
 ) -> None:
-    model = small(kind, design, channels=1, width=3, sigma=0.3, beta=2.0, upsampling=upsampling)
+    nets = {"channels": 1, "width": 3, "upsampling": upsampling, "flow": flow}
+    model = small(kind, design, sigma=0.3, beta=2.0, **nets)
     config = json.loads(json.dumps(model.config(), allow_nan=False))
     again = kind.from_config(config)
     assert type(again) is kind
     assert again.config() == model.config()
     assert (again.design, again.sigma, again.beta) == (design, 0.3, 2.0)
-    assert again.upsampling == upsampling
+    assert (again.upsampling, again.flow) == (upsampling, flow)
     again.load_state_dict(model.state_dict())
     z = torch.randn(2, design.size)
     assert torch.equal(again.eval().decode(z), model.eval().decode(z))
 
 
-def test_a_configuration_from_before_there_was_a_choice_of_upsampling() -> None:
+def test_a_configuration_from_before_there_was_a_choice_of_decoder() -> None:
     config = small().config()
-    del config["upsampling"]
-    assert LSCVAE.from_config(config).upsampling == "transposed"
+    del config["upsampling"], config["flow"]
+    model = LSCVAE.from_config(config)
+    assert (model.upsampling, model.flow) == ("transposed", 0)

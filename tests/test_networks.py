@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from lscgan.networks import BASE, Decoder, Discriminator, Encoder, stage_widths
+from lscgan.networks import (
+    BASE,
+    FLOW_UNIT,
+    Decoder,
+    Discriminator,
+    Encoder,
+    move,
+    stage_widths,
+)
 
 SIZES = (8, 16, 32, 64, 128)
 
@@ -215,3 +226,85 @@ def test_sizes_that_cannot_be_halved_down_to_4_are_refused(size: int) -> None:
 def test_a_network_without_channels_is_refused() -> None:
     with pytest.raises(ValueError, match="width is at least 1, not 0"):
         Encoder(5, 16, 3, width=0)
+
+
+# --- A decoder that moves what it painted ---------------------------------------------------------
+
+
+def constant(right: float, down: float, grid: int = 4) -> Tensor:
+    """A displacement by so many pixels of 32, the same everywhere: (1, 2, grid, grid)."""
+    pixels = torch.tensor([right, down]).view(1, 2, 1, 1)
+    return (pixels / 16 / FLOW_UNIT).expand(1, 2, grid, grid)
+
+
+@given(right=st.integers(-6, 6), down=st.integers(-6, 6), grid=st.sampled_from([1, 2, 5, 16]))
+def test_whole_pixels_move_as_they_are_and_edges_repeat(right: int, down: int, grid: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(3, 2, 32, 32, generator=generator)
+    moved = move(images, constant(right, down, grid).expand(3, -1, -1, -1))
+    # From the right means to the left: the pixel at x + right appears at x.
+    padded = np.pad(images.numpy(), ((0, 0), (0, 0), (6, 6), (6, 6)), mode="edge")
+    expected = padded[:, :, 6 + down : 38 + down, 6 + right : 38 + right]
+    np.testing.assert_allclose(moved.numpy(), expected, atol=1e-4)
+
+
+def test_half_a_pixel_is_the_mean_of_two_neighbours() -> None:
+    images = torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    moved = move(images, constant(0.5, 0))
+    between = (images[..., :-1] + images[..., 1:]) / 2
+    torch.testing.assert_close(moved[..., :-1], between, atol=1e-5, rtol=0)
+
+
+def test_each_place_has_a_displacement_of_its_own() -> None:
+    images = torch.zeros(1, 1, 32, 32)
+    images[..., 16, :] = 1.0  # a level line
+    displacements = torch.zeros(1, 2, 8, 8)
+    displacements[:, 1, :, :2] = 4 / 16 / FLOW_UNIT  # at the left from 4 pixels further down
+    moved = move(images, displacements)
+    assert int(moved[0, 0, :, 1].argmax()) == 12
+    assert int(moved[0, 0, :, 30].argmax()) == 16
+
+
+def test_what_a_decoder_moves_is_linear_in_z() -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(5, 16, 3, width=2, flow=4)
+    assert decoder.flow is not None
+    nn.init.normal_(decoder.flow.weight)
+    nn.init.normal_(decoder.flow.bias)
+    zero, one = torch.randn(2, 1, 5)
+    at = [decoder.displacements(zero + amount * (one - zero)) for amount in (-1.0, 0.0, 1.0)]
+    assert at[0].shape == (1, 2, 4, 4)
+    torch.testing.assert_close(at[1] - at[0], at[2] - at[1])
+
+
+def test_a_decoder_moves_what_the_same_decoder_without_flow_paints() -> None:
+    torch.manual_seed(0)
+    still, moving = Decoder(5, 16, 3, width=2).eval(), Decoder(5, 16, 3, width=2, flow=4).eval()
+    moving.load_state_dict(still.state_dict(), strict=False)
+    z = torch.randn(3, 5)
+    # It starts by moving nothing.
+    torch.testing.assert_close(moving(z), still(z), atol=1e-5, rtol=0)
+    assert moving.flow is not None
+    nn.init.normal_(moving.flow.weight)
+    assert not torch.allclose(moving(z), still(z), atol=0.01)
+    torch.testing.assert_close(moving(z), move(still(z), moving.displacements(z)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert moving(z).dtype == torch.float32
+
+
+def test_every_weight_of_a_flow_learns() -> None:
+    torch.manual_seed(0)
+    decoder = Decoder(5, 16, 3, width=2, flow=4)
+    decoder(torch.randn(4, 5)).square().sum().backward()
+    for name, parameter in decoder.named_parameters():
+        assert parameter.grad is not None, name
+        assert float(parameter.grad.abs().max()) > 0, name
+
+
+def test_a_flow_that_cannot_be_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=re.escape("flow is the side of a grid, 0 for none, not -")
+    ):
+        Decoder(5, 16, 3, flow=-1)
+    with pytest.raises(ValueError, match="it was built with flow=0"):
+        Decoder(5, 16, 3, width=2).displacements(torch.zeros(1, 5))

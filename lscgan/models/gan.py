@@ -120,7 +120,7 @@ class GAN(ConvolutionalModel):
         design: the latent space; ``LatentDesign.lsc((), 512)`` is plain noise,
             ``LatentDesign.conditional(...)`` a conditional GAN's input (Mirza & Osindero 2014).
         recipe: see :class:`Recipe`; the fields that speak of an encoder have no effect here.
-        size, channels, width, upsampling: see :class:`ConvolutionalModel`.
+        size, channels, width, upsampling, flow: see :class:`ConvolutionalModel`.
 
     Raises:
         ValueError: the recipe's ``reach_of`` names what is no attribute of the design.
@@ -136,8 +136,9 @@ class GAN(ConvolutionalModel):
         channels: int = 3,
         width: int = 24,
         upsampling: str = "transposed",
+        flow: int = 0,
     ):
-        super().__init__(design, size, channels, width, upsampling)
+        super().__init__(design, size, channels, width, upsampling, flow)
         self.recipe = recipe
         unknown = [name for name in recipe.reach_of if name not in design.names]
         if unknown:

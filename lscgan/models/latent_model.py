@@ -83,10 +83,11 @@ class ConvolutionalModel(LatentModel):
     Args:
         design: the latent space.
         size, channels, width: the images and the networks, see :class:`lscgan.networks.Encoder`.
-        upsampling: how the decoder doubles, see :class:`lscgan.networks.Decoder`.
+        upsampling, flow: how the decoder doubles, and whether it moves what it painted, see
+            :class:`lscgan.networks.Decoder`.
 
     Raises:
-        ValueError: ``size`` or ``upsampling`` does not fit the networks.
+        ValueError: ``size``, ``upsampling`` or ``flow`` does not fit the networks.
     """
 
     def __init__(
@@ -96,14 +97,15 @@ class ConvolutionalModel(LatentModel):
         channels: int = 3,
         width: int = 24,
         upsampling: str = "transposed",
+        flow: int = 0,
     ):
-        decoder = Decoder(design.size, size, channels, width, upsampling)
+        decoder = Decoder(design.size, size, channels, width, upsampling, flow)
         super().__init__(design, decoder, size, channels, width)
-        self.upsampling = upsampling
+        self.upsampling, self.flow = upsampling, flow
 
     def config(self) -> dict[str, Any]:
         """How to build this model again, in plain numbers and strings."""
-        return {**super().config(), "upsampling": self.upsampling}
+        return {**super().config(), "upsampling": self.upsampling, "flow": self.flow}
 
 
 class EncodingModel(ConvolutionalModel):

@@ -33,8 +33,9 @@ class LSCGAN(EncodingModel, GAN):
         channels: int = 3,
         width: int = 24,
         upsampling: str = "transposed",
+        flow: int = 0,
     ):
-        super().__init__(design, recipe, size, channels, width, upsampling)
+        super().__init__(design, recipe, size, channels, width, upsampling, flow)
         self.encoder = Encoder(design.size, size, channels, width)
         self.encoder.requires_grad_(not recipe.frozen_encoder)
         self.train()  # a frozen encoder is in eval mode from the start
@@ -42,7 +43,8 @@ class LSCGAN(EncodingModel, GAN):
     @classmethod
     def from_vae(cls, vae: LSCVAE, recipe: Recipe = Recipe()) -> Self:  # noqa: B008 - frozen
         """The GAN whose generator and encoder start as the VAE's, bit for bit; D is new."""
-        gan = cls(vae.design, recipe, vae.size, vae.channels, vae.width, vae.upsampling)
+        nets = (vae.size, vae.channels, vae.width, vae.upsampling, vae.flow)
+        gan = cls(vae.design, recipe, *nets)
         gan.decoder.load_state_dict(vae.decoder.state_dict())
         gan.encoder.load_state_dict(vae.encoder.state_dict())
         return gan.to(vae.device)

@@ -21,7 +21,7 @@ class VAE(EncodingModel):
 
     Args:
         design: the latent space; the plain VAE is ``LatentDesign.lsc((), size=512)``.
-        size, channels, width, upsampling: see :class:`ConvolutionalModel`.
+        size, channels, width, upsampling, flow: see :class:`ConvolutionalModel`.
         sigma: standard deviation of a pixel's likelihood; 1/sqrt(2) gives the sum of squares.
         beta: weight of the KL term; 1 gives the evidence lower bound, other values the
             beta-VAE (Higgins et al. 2017).
@@ -39,10 +39,11 @@ class VAE(EncodingModel):
         sigma: float = 0.5**0.5,
         beta: float = 1.0,
         upsampling: str = "transposed",
+        flow: int = 0,
     ):
         # Before the decoder: the order in which the shipped seeds drew their first weights.
         encoder = Encoder(self.inferred(design), size, channels, width)
-        super().__init__(design, size, channels, width, upsampling)
+        super().__init__(design, size, channels, width, upsampling, flow)
         self.encoder = encoder
         if not sigma > 0 or not beta >= 0:
             raise ValueError(f"sigma is above 0 and beta at least 0, not {sigma} and {beta}")
