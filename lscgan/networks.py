@@ -88,8 +88,8 @@ class Decoder(nn.Module):
     doubling repeats pixels and then convolves, 3x3, which cannot leave a checkerboard (Odena et
     al. 2016). The other arguments are as in :class:`Encoder`.
 
-    With ``flow`` the decoder also moves what it painted (Shu et al. 2018, deforming
-    autoencoders): a linear layer reads from z where, on a coarse grid, each place of the image
+    With ``flow`` the decoder also moves what it painted, as deforming autoencoders do (Shu et al.
+    2018): a linear layer reads from z where, on a coarse grid, each place of the image
     takes its pixels from. Being linear in z, a movement that a label makes goes on beyond the
     labels that were seen.
 
@@ -134,13 +134,15 @@ class Decoder(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, D) -> images (B, C, H, W), float32 in [0, 1]."""
+        painted = self.paint(z)  # (B, C, H, W)
+        return painted if self.flow is None else move(painted, self.displacements(z))
+
+    def paint(self, z: Tensor) -> Tensor:
+        """The image before anything is moved: (B, D) -> (B, C, H, W), float32 in [0, 1]."""
         maps = self.start(z).unflatten(1, (-1, BASE, BASE))  # (B, width, 4, 4)
         maps = maps.contiguous(memory_format=torch.channels_last)
         # float() first: in bfloat16 a sigmoid near 1 has steps of 1/256, visible in flat areas
-        painted = torch.sigmoid(self.stages(maps).float())  # (B, C, H, W)
-        if self.flow is None:
-            return painted
-        return move(painted, self.displacements(z))
+        return torch.sigmoid(self.stages(maps).float())  # (B, C, H, W)
 
     def displacements(self, z: Tensor) -> Tensor:
         """From where each place takes its pixels: (B, D) -> (B, 2, flow, flow), float32.

@@ -287,6 +287,7 @@ def test_a_decoder_moves_what_the_same_decoder_without_flow_paints() -> None:
     assert moving.flow is not None
     nn.init.normal_(moving.flow.weight)
     assert not torch.allclose(moving(z), still(z), atol=0.01)
+    assert torch.equal(moving.paint(z), still(z))
     torch.testing.assert_close(moving(z), move(still(z), moving.displacements(z)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert moving(z).dtype == torch.float32
