@@ -93,11 +93,25 @@ SMALL_FACES = {"images": 192, "batch_size": 32, "samples": 200, "turned_faces": 
 
 
 def test_lsc_gan_end_to_end_from_a_run_folder(tmp_path: Path) -> None:
-    vae = {"count": 64, "width": 4, "size": 32, "latent_size": 256, "learning_rate": 0.001}
+    vae = {
+        "count": 64,
+        "width": 4,
+        "size": 32,
+        "latent_size": 256,
+        "learning_rate": 0.001,
+        "flow": 8,
+    }
     run("lsc_vae", tmp_path, **SMALL_FACES, **vae)
     start = (tmp_path / "run").rename(tmp_path / "vae")
     said = run(
-        "lsc_gan", tmp_path, vae=str(start), count=64, reach_after=2, watched=50, **SMALL_FACES
+        "lsc_gan",
+        tmp_path,
+        vae=str(start),
+        count=64,
+        reach=1.0,
+        reach_after=2,
+        watched=50,
+        **SMALL_FACES,
     )
     folder = tmp_path / "run"
     figures = json.loads((folder / "figures.json").read_text())
