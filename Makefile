@@ -14,6 +14,10 @@ CONFIGURATION := _config.yml _toc.yml
 # several times the work itself.
 export OMP_WAIT_POLICY := passive
 
+# Tests run on every core, four at most, one thread each: small networks gain little from a second.
+SHARED := OMP_NUM_THREADS=1
+AT_ONCE := --numprocesses auto --maxprocesses 4
+
 .DEFAULT_GOAL := help
 .PHONY: help book test lint wheel colab notebooks coursework picture benchmarks address clean
 
@@ -24,8 +28,9 @@ book: $(BUILT) ## install what is needed, run every chapter, build the pages
 	@echo "The book is built. Open $(PAGE)"
 
 test: $(BUILT) ## install what is needed, build the book, run every test
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbval-lax book/index.ipynb book/part1 book/part2 book/part3 book/part4
+	$(SHARED) $(BIN)/python -m pytest $(AT_ONCE) --dist worksteal
+	$(SHARED) $(BIN)/python -m pytest $(AT_ONCE) --dist loadfile --nbval-lax \
+		book/index.ipynb book/part1 book/part2 book/part3 book/part4
 
 lint: $(INSTALLED) ## check style and types of code and notebooks
 	$(BIN)/ruff check
