@@ -16,7 +16,7 @@ CLEAR_CASES = [2, 6, 8, 12]  # picked by eye among the first sixteen samples; th
 
 
 def main() -> None:
-    model = lscgan.load("lsc-vae-faces")
+    model = lscgan.load("lsc-gan-faces")
     generator = torch.Generator().manual_seed(12)
     labels = faces.sample_labels(40, generator)  # (40, A)
     labels[:, model.design.names.index("Smiling")] = 0
