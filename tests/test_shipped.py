@@ -33,6 +33,7 @@ NAMES = [
     "infogan-digits",
     "lsc-gan-faces",
     "lsc-vae-faces",
+    "lsc-vae-faces-flow",
     "lsc-vae-faces-presence",
     "mouth-judge",
     "ss-infogan-digits",
@@ -68,7 +69,7 @@ def test_every_promised_model_is_there_and_loads() -> None:
             assert record.metrics()[-1]["images"] == record.summary["images"]
 
 
-@pytest.mark.parametrize("name", ["lsc-vae-faces", "lsc-vae-faces-presence"])
+@pytest.mark.parametrize("name", ["lsc-vae-faces", "lsc-vae-faces-flow", "lsc-vae-faces-presence"])
 def test_the_shipped_designs_are_those_of_the_book(name: str) -> None:
     model = load(name)
     coding = "presence" if name.endswith("presence") else "signed"
@@ -190,8 +191,9 @@ def gan_reversal() -> ReversalReport:
 
 
 def test_the_lsc_gan_shares_the_vaes_design_and_encoder() -> None:
-    vae, gan = load("lsc-vae-faces"), load("lsc-gan-faces")
-    assert gan.design == vae.design
+    vae, gan = load("lsc-vae-faces-flow"), load("lsc-gan-faces")
+    assert gan.design == vae.design == load("lsc-vae-faces").design
+    assert gan.flow == vae.flow == 16
     for name, tensor in vae.encoder.state_dict().items():
         assert torch.equal(tensor, gan.encoder.state_dict()[name]), name
 
@@ -199,8 +201,8 @@ def test_the_lsc_gan_shares_the_vaes_design_and_encoder() -> None:
 def test_the_lsc_gan_draws_what_it_is_asked_for() -> None:
     labels = faces.sample_labels(2_000, seeded(109))
     report = control(load("lsc-gan-faces"), load("face-judge"), labels, generator=seeded(110))
-    assert report.mean >= 0.98
-    assert report.worst[1] >= 0.92, report.worst
+    assert report.mean >= 0.99
+    assert report.worst[1] >= 0.96, report.worst
     recorded = hub.record("lsc-gan-faces").figures["control"]
     assert abs(report.mean - recorded["mean"]) < 0.006
 
@@ -208,26 +210,31 @@ def test_the_lsc_gan_draws_what_it_is_asked_for() -> None:
 def test_the_lsc_gan_is_closer_to_real_faces_than_its_vae() -> None:
     real = data.load("faces", "test", count=1_500)
     judge = load("face-judge")
-    vae = fidelity(load("lsc-vae-faces"), judge, real, seeded(111))
+    vae = fidelity(load("lsc-vae-faces-flow"), judge, real, seeded(111))
     gan = fidelity(load("lsc-gan-faces"), judge, real, seeded(111))
-    assert gan.frechet < 0.75 * vae.frechet
+    assert gan.frechet < 0.5 * vae.frechet
     assert gan.patch_frechet < 0.4 * vae.patch_frechet
+    assert gan.precision > vae.precision
     assert gan.recall > vae.recall
     assert 2 * vae.sharpness < gan.sharpness < 1.1
     assert gan.speckle < 1.5
 
 
 @pytest.mark.parametrize("judge", ["face judge", "mouth judge"])
-def test_the_lsc_gan_bends_mouths_further_down_than_its_vae(judge: str) -> None:
+def test_the_lsc_gan_turns_the_smile_over(judge: str) -> None:
     report = gan_reversal()
     means, _, _ = report.curve(judge)
     assert means[:4] == sorted(means[:4])  # from -2 to 1; past 1 the smile is at its widest
     _, _, high = report.at(-1.0).curvature[judge]
     assert high < measured_reversal().at(-1.0).curvature[judge][0]
-    assert report.at(-1.0).curvature[judge][0] - report.at(0.0).curvature[judge][0] < -0.25
+    assert high < -0.15
+    assert report.at(-1.0).curvature[judge][0] - report.at(0.0).curvature[judge][0] < -0.35
     assert report.at(0.0).frowns[judge][0] <= 0.07
     assert report.at(-1.0).others_moved[0] < 0.02
-    assert report.at(-1.0).worst_group[1] >= 0.95
+    # The gate stops some dark-haired faces, at label 0 too: the frown itself costs little.
+    at_zero, at_minus_one = (report.at(amount).passed_by_group for amount in (0.0, -1.0))
+    assert all(share[0] >= at_zero[group][0] - 0.05 for group, share in at_minus_one.items())
+    assert report.at(-1.0).worst_group[1] >= 0.9
 
 
 @pytest.mark.parametrize("seed", [1, 2])
