@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +26,9 @@ from lscgan.evaluation import (
 from lscgan.evaluation.pictures import in_pieces
 from lscgan.latent import LatentDesign
 
+BOOK = Path(__file__).resolve().parents[1] / "book"
 NAMES = [
+    "cifar10-judge",
     "digit-judge",
     "face-gate",
     "face-judge",
@@ -35,6 +38,7 @@ NAMES = [
     "lsc-vae-faces",
     "lsc-vae-faces-flow",
     "lsc-vae-faces-presence",
+    "mnist-judge",
     "mouth-judge",
     "ss-infogan-digits",
     "ss-infogan-fashion",
@@ -165,6 +169,31 @@ def test_the_gate_lets_fresh_faces_pass_and_no_noise() -> None:
     assert float(gate.passes(fresh_faces().float()).float().mean()) >= 0.95
     assert not gate.passes(torch.rand(100, 3, 64, 64, generator=seeded(106))).any()
     assert not gate.passes(torch.full((1, 3, 64, 64), 0.5)).any()
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "test_images", "shape", "least"),
+    [
+        ("digit-judge", 4_000, 500, (1, 28), 0.98),
+        ("mnist-judge", 60_000, 10_000, (1, 28), 0.99),
+        ("fashion-judge", 60_000, 10_000, (1, 28), 0.9),
+        ("cifar10-judge", 50_000, 10_000, (3, 32), 0.85),
+    ],
+)
+def test_a_judge_of_classes_comes_with_its_accuracy(
+    name: str, labels: int, test_images: int, shape: tuple[int, int], least: float
+) -> None:
+    judge, figures = load(name), hub.record(name).figures
+    assert (judge.channels, judge.size, judge.classes) == (*shape, 10)
+    assert (figures["labels"], figures["test_images"]) == (labels, test_images)
+    share, low, high = figures["accuracy"]
+    assert low < share < high
+    assert share >= least
+    # All classes have as many test images, or nearly: MNIST's differ by a quarter.
+    by_class = [own[0] for own in figures["accuracy_by_class"].values()]
+    assert sum(by_class) / 10 == pytest.approx(share, abs=0.001)
+    text = (BOOK / "runs" / "class_judge.ipynb").read_text(encoding="utf-8")
+    assert f"`{name}` {share:.1%}" in text
 
 
 @pytest.mark.parametrize("seed", [1, 2])
