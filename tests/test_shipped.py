@@ -25,6 +25,7 @@ from lscgan.evaluation import (
 )
 from lscgan.evaluation.pictures import in_pieces
 from lscgan.latent import LatentDesign
+from lscgan.networks import move
 
 BOOK = Path(__file__).resolve().parents[1] / "book"
 NAMES = [
@@ -264,6 +265,22 @@ def test_the_lsc_gan_turns_the_smile_over(judge: str) -> None:
     at_zero, at_minus_one = (report.at(amount).passed_by_group for amount in (0.0, -1.0))
     assert all(share[0] >= at_zero[group][0] - 0.05 for group, share in at_minus_one.items())
     assert report.at(-1.0).worst_group[1] >= 0.9
+
+
+@pytest.mark.parametrize("judge", ["face judge", "mouth judge"])
+def test_the_frown_is_moved_and_hardly_painted(judge: str) -> None:
+    gan, read = load("lsc-gan-faces"), hub.judges().curvature[judge].curvature
+    labels = faces.sample_labels(200, seeded(113))
+    labels[:, faces.ATTRIBUTES.index("Smiling")] = 0
+    z = gan.design.sample(labels, generator=seeded(114))
+    below = gan.design.shift(z, Smiling=-1.0)
+    with torch.no_grad():
+        still, moved = gan.decoder.displacements(z), gan.decoder.displacements(below)
+        neutral = read(move(gan.decoder.paint(z), still)).mean()
+        by_moving = read(move(gan.decoder.paint(z), moved)).mean() - neutral
+        by_painting = read(move(gan.decoder.paint(below), still)).mean() - neutral
+    assert by_moving < -0.25
+    assert abs(float(by_painting)) < 0.15
 
 
 @pytest.mark.parametrize("seed", [1, 2])
