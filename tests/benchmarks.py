@@ -106,9 +106,11 @@ def training_step() -> None:
     pictures = torch.rand(64, 3, 64, 64, device=device)
     labels = faces.sample_labels(64, torch.Generator().manual_seed(0)).to(device)
 
-    def step(layout: torch.memory_format, dtype: torch.dtype) -> Callable[[], object]:
+    def step(
+        layout: torch.memory_format, dtype: torch.dtype, flow: int = 0
+    ) -> Callable[[], object]:
         torch.manual_seed(0)
-        model = LSCVAE(design).to(device).to(memory_format=layout)
+        model = LSCVAE(design, flow=flow).to(device).to(memory_format=layout)
         optimizers = model.optimizers(1e-3)
         batch = pictures.contiguous(memory_format=layout)
 
@@ -122,7 +124,9 @@ def training_step() -> None:
     last = step(torch.channels_last, torch.float32)
     half = step(torch.channels_last, torch.bfloat16)
     compare(f"training on {device.type}: channels last against first", last, plain, "images", 64)
+    moving = step(torch.channels_last, torch.bfloat16, flow=16)
     compare(f"training on {device.type}: bfloat16 against float32", half, last, "images", 64)
+    compare(f"training on {device.type}: painting against moving too", half, moving, "images", 64)
 
 
 def batches() -> None:
