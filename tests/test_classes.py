@@ -526,12 +526,11 @@ def test_training_images_are_moved_by_whole_pixels_edges_repeated() -> None:
     assert max(seen.values()) < 80  # 40 each on average
 
 
-@pytest.mark.parametrize("chosen", [True, False])
-def test_a_judge_moves_images_where_it_is_told_to(
-    monkeypatch: pytest.MonkeyPatch, chosen: bool
-) -> None:
+def seen_in_training(
+    judge: ClassJudge, data: LabelledImages, monkeypatch: pytest.MonkeyPatch
+) -> Tensor:
+    """What the judge's networks see of the images in one training step."""
     seen: list[Tensor] = []
-    judge = ClassJudge(3, size=8, width=2, moved=chosen)
     forward = judge.forward
 
     def spy(images: Tensor) -> Tensor:
@@ -539,9 +538,18 @@ def test_a_judge_moves_images_where_it_is_told_to(
         return forward(images)
 
     monkeypatch.setattr(judge, "forward", spy)
+    judge.training_step(data.float(), data.labels, judge.optimizers(1e-3))
+    return seen[0]
+
+
+@pytest.mark.parametrize("chosen", [True, False])
+def test_a_judge_moves_images_where_it_is_told_to(
+    monkeypatch: pytest.MonkeyPatch, chosen: bool
+) -> None:
+    judge = ClassJudge(3, size=8, width=2, moved=chosen)
     given_ = stripes(12)
-    judge.training_step(given_.float(), given_.labels, judge.optimizers(1e-3))
-    assert torch.equal(seen[0], given_.float()) != chosen
+    seen = seen_in_training(judge, given_, monkeypatch)
+    assert torch.equal(seen, given_.float()) != chosen
 
 
 def test_a_judge_mirrors_every_other_image_where_it_is_told_to(
@@ -549,19 +557,10 @@ def test_a_judge_mirrors_every_other_image_where_it_is_told_to(
 ) -> None:
     torch.manual_seed(0)
     judge = ClassJudge(3, size=8, width=2, moved=False, mirrored=True)
-    seen: list[Tensor] = []
-    forward = judge.forward
-
-    def spy(images: Tensor) -> Tensor:
-        seen.append(images)
-        return forward(images)
-
-    monkeypatch.setattr(judge, "forward", spy)
     given_ = stripes(300)
-    images = given_.float()
-    judge.training_step(images, given_.labels, judge.optimizers(1e-3))
-    as_they_were = (seen[0] == images).flatten(1).all(dim=1)
-    mirrored = (seen[0] == images.flip(3)).flatten(1).all(dim=1)
+    images, seen = given_.float(), seen_in_training(judge, given_, monkeypatch)
+    as_they_were = (seen == images).flatten(1).all(dim=1)
+    mirrored = (seen == images.flip(3)).flatten(1).all(dim=1)
     assert bool((as_they_were ^ mirrored).all())
     assert 100 < int(mirrored.sum()) < 200  # 150 on average
     judge.eval()
