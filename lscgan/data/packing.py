@@ -230,6 +230,7 @@ def prepare(picture: Image.Image, size: int, crop: int | None = None) -> np.ndar
     ``CenterCrop`` cuts it, and resized as its ``Resize`` does: bilinear with antialiasing.
 
     Args:
+        picture: it is turned in place.
         size: side of the result, in pixels.
         crop: side of the square cut out, in pixels; None takes the largest.
 
@@ -239,7 +240,8 @@ def prepare(picture: Image.Image, size: int, crop: int | None = None) -> np.ndar
     Raises:
         ValueError: the picture is smaller than ``crop``, or its pixels have no known range.
     """
-    colour = _in_colour(ImageOps.exif_transpose(picture))
+    ImageOps.exif_transpose(picture, in_place=True)  # by default it copies what is upright
+    colour = _in_colour(picture)
     width, height = colour.size
     side = min(width, height) if crop is None else crop
     if side > min(width, height):
@@ -263,7 +265,7 @@ def _in_colour(picture: Image.Image) -> Image.Image:
         over = picture.convert("RGBA")
         white = Image.new("RGBA", over.size, "white")
         return Image.alpha_composite(white, over).convert("RGB")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 # --- Files ----------------------------------------------------------------------------------------
