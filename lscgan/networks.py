@@ -91,14 +91,25 @@ class Decoder(nn.Module):
     With ``flow`` the decoder also moves what it painted, as deforming autoencoders do (Shu et al.
     2018): a linear layer reads from z where, on a coarse grid, each place of the image
     takes its pixels from. Being linear in z, a movement that a label makes goes on beyond the
-    labels that were seen.
+    labels that were seen. Labels that are ``unpainted`` move and do no more: the painter sees 0 in
+    place of their dimensions, so whatever they say can be said by a movement alone. Their
+    movements may be carried on past the places where training left them, see :func:`carried`; in
+    training they are not.
 
     Args:
         flow: the side of the grid of displacements, in places; 0 moves nothing.
+        unpainted: (U, D), by how much each unpainted label moves z; the painter does not see the
+            dimensions in which a row is not 0.
+        carry: how many places of the grid the movements of unpainted labels are carried on, where
+            the decoder is in eval mode.
 
     Raises:
-        ValueError: ``upsampling`` is neither "transposed" nor "resize", or ``flow`` is below 0.
+        ValueError: ``upsampling`` is neither "transposed" nor "resize", ``flow`` or ``carry`` is
+            below 0, or something is unpainted or carried and nothing moves.
     """
+
+    unpainted: Tensor
+    painted: Tensor
 
     def __init__(
         self,
@@ -108,12 +119,22 @@ class Decoder(nn.Module):
         width: int = 24,
         upsampling: str = "transposed",
         flow: int = 0,
+        unpainted: Tensor | None = None,
+        carry: int = 0,
     ):
         super().__init__()
         if upsampling not in ("transposed", "resize"):
             raise ValueError(f"upsampling is 'transposed' or 'resize', not {upsampling!r}")
         if flow < 0:
             raise ValueError(f"flow is the side of a grid, 0 for none, not {flow}")
+        steps = torch.zeros(0, latent_size) if unpainted is None else unpainted  # (U, D)
+        if len(steps) and not flow:
+            raise ValueError("what is not painted has to move: give the decoder a flow, 16 say")
+        if carry < 0 or (carry and not len(steps)):
+            raise ValueError(
+                f"carry is a number of places, at least 0, for what is unpainted, not {carry}"
+            )
+        self.carry = carry
         double = _transposed if upsampling == "transposed" else _resize
         widths = stage_widths(size, width)[::-1]
         self.start = nn.Linear(latent_size, widths[0] * BASE * BASE, bias=False)
@@ -131,6 +152,9 @@ class Decoder(nn.Module):
             self.flow = nn.Linear(latent_size, 2 * flow * flow)
             nn.init.zeros_(self.flow.weight)  # it starts by moving nothing
             nn.init.zeros_(self.flow.bias)
+        self.register_buffer("unpainted", steps.float(), persistent=False)  # (U, D)
+        painted = (steps == 0).all(dim=0).float()
+        self.register_buffer("painted", painted, persistent=False)  # (D,)
 
     def forward(self, z: Tensor) -> Tensor:
         """(B, D) -> images (B, C, H, W), float32 in [0, 1]."""
@@ -139,7 +163,7 @@ class Decoder(nn.Module):
 
     def paint(self, z: Tensor) -> Tensor:
         """The image before anything is moved: (B, D) -> (B, C, H, W), float32 in [0, 1]."""
-        maps = self.start(z).unflatten(1, (-1, BASE, BASE))  # (B, width, 4, 4)
+        maps = self.start(z * self.painted).unflatten(1, (-1, BASE, BASE))  # (B, width, 4, 4)
         maps = maps.contiguous(memory_format=torch.channels_last)
         # float() first: in bfloat16 a sigmoid near 1 has steps of 1/256, visible in flat areas
         return torch.sigmoid(self.stages(maps).float())  # (B, C, H, W)
@@ -155,8 +179,21 @@ class Decoder(nn.Module):
         if self.flow is None:
             raise ValueError("this decoder moves nothing: it was built with flow=0")
         side = math.isqrt(self.flow.out_features // 2)
-        displacements: Tensor = self.flow(z).float()
+        weight = self.flow.weight  # (2 flow^2, D)
+        if self.carry and not self.training:
+            for step in self.unpainted:
+                weight = self._carried(weight, step, side)
+        displacements = nn.functional.linear(z, weight, self.flow.bias).float()
         return displacements.unflatten(1, (2, side, side))  # (B, 2, flow, flow)
+
+    def _carried(self, weight: Tensor, step: Tensor, side: int) -> Tensor:
+        own = step != 0  # (D,)
+        fields = weight[:, own].T.unflatten(1, (2, side, side))  # (K, 2, flow, flow)
+        for _ in range(self.carry):
+            fields = carried(fields, step[own])
+        weight = weight.clone()
+        weight[:, own] = fields.flatten(1).T
+        return weight
 
 
 def move(images: Tensor, displacements: Tensor) -> Tensor:
@@ -188,6 +225,44 @@ def _transposed(before: int, after: int, bias: bool) -> list[nn.Module]:
 
 def _resize(before: int, after: int, bias: bool) -> list[nn.Module]:
     return [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
+
+
+def carried(fields: Tensor, step: Tensor) -> Tensor:
+    """A label's movement, carried on by one place to where its reverse takes the pixels.
+
+    A place learns its displacement only if something is seen to move there. What moves from label
+    0 to 1 was seen to arrive in some places; reversed, from 0 to -1, it would arrive in others,
+    whose displacements nothing has taught. So a place takes those of its neighbour if the
+    neighbour's pixels, reversed, go its way, and if they go further than its own. Ours; level-set
+    methods extend velocities in this manner (Adalsteinsson & Sethian 1999).
+
+    Args:
+        fields: (K, 2, G, G), what each of K dimensions displaces, to the right and down.
+        step: (K,), by how much the label moves each dimension.
+
+    Returns:
+        (K, 2, G, G).
+    """
+    moved = torch.einsum("k,kcij->cij", step, fields)  # (2, G, G)
+    furthest, result = moved.norm(dim=0), fields  # (G, G)
+    # A place looks towards its displacement at label 1; reversed, its pixels travel along it.
+    sideways = moved[0].abs() > moved[1].abs()  # (G, G)
+    for axis, way in ((1, 1), (1, -1), (0, 1), (0, -1)):
+        goes = (moved[axis] * way > 0) & (sideways == (axis == 0))  # (G, G)
+        reaches = _next(torch.where(goes, moved.norm(dim=0), 0.0), axis, way)  # (G, G)
+        taken = reaches > furthest
+        furthest = torch.where(taken, reaches, furthest)
+        result = torch.where(taken, _next(fields, axis, way), result)
+    return result
+
+
+def _next(grid: Tensor, axis: int, way: int) -> Tensor:
+    """What the neighbour before each place holds, (..., G, G); at the edge, the place's own."""
+    dim = -1 if axis == 0 else -2
+    rolled = grid.roll(way, dims=dim)
+    edge = 0 if way > 0 else grid.shape[dim] - 1
+    rolled.select(dim, edge).copy_(grid.select(dim, edge))
+    return rolled
 
 
 class Discriminator(nn.Module):

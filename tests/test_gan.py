@@ -354,7 +354,13 @@ def trained_vae(**changes: Any) -> LSCVAE:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"channels": 1, "width": 3}, {"upsampling": "resize"}, {"flow": 4}]
+    "changes",
+    [
+        {},
+        {"channels": 1, "width": 3},
+        {"upsampling": "resize"},
+        {"flow": 4, "unpainted": DESIGN.names[:1], "carry": 1},
+    ],
 )
 def test_a_gan_from_a_vae_starts_as_the_vae_bit_for_bit(changes: dict[str, Any]) -> None:
     vae = trained_vae(**changes)
@@ -368,7 +374,7 @@ def test_a_gan_from_a_vae_starts_as_the_vae_bit_for_bit(changes: dict[str, Any])
     for ours, theirs in zip(gan.encode(images), vae.encode(images), strict=True):
         assert torch.equal(ours, theirs)
     assert (gan.design, gan.recipe) == (vae.design, recipe)
-    for name in ("size", "channels", "width", "upsampling", "flow"):
+    for name in ("size", "channels", "width", "upsampling", "flow", "unpainted", "carry"):
         assert getattr(gan, name) == getattr(vae, name)
 
 

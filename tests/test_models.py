@@ -20,6 +20,7 @@ from lscgan.evaluation import control
 from lscgan.latent import LatentDesign
 from lscgan.models import LSCVAE, VAE, Arithmetic, ConditionalVAE
 from lscgan.models.vae import GRADIENT_NORM
+from lscgan.networks import Decoder
 
 DESIGN = LatentDesign.lsc(["Smiling", "Bangs"], 3, size=8)
 CONDITIONAL = LatentDesign.conditional(["Smiling", "Bangs"], 2, size=12, shift=1.5, coding="signed")
@@ -364,21 +365,29 @@ def test_wrong_labels_are_refused() -> None:
 # --- Saving them ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("upsampling", "flow"), [("transposed", 0), ("resize", 4)])
+@pytest.mark.parametrize(
+    ("upsampling", "flow", "unpainted", "carry"),
+    [("transposed", 0, (), 0), ("resize", 4, ("Smiling",), 2)],
+)
 @pytest.mark.parametrize(
     ("kind", "design"), [(VAE, SIGNED), (LSCVAE, SIGNED), (ConditionalVAE, CONDITIONAL)]
 )
 def test_a_configuration_builds_the_same_architecture(
-    kind: type[VAE], design: LatentDesign, upsampling: str, flow: int
+    kind: type[VAE],
+    design: LatentDesign,
+    upsampling: str,
+    flow: int,
+    unpainted: tuple[str, ...],
+    carry: int,
 ) -> None:
-    nets = {"channels": 1, "width": 3, "upsampling": upsampling, "flow": flow}
-    model = small(kind, design, sigma=0.3, beta=2.0, **nets)
+    decoder = {"upsampling": upsampling, "flow": flow, "unpainted": unpainted, "carry": carry}
+    model = small(kind, design, sigma=0.3, beta=2.0, channels=1, width=3, **decoder)
     config = json.loads(json.dumps(model.config(), allow_nan=False))
     again = kind.from_config(config)
     assert type(again) is kind
     assert again.config() == model.config()
     assert (again.design, again.sigma, again.beta) == (design, 0.3, 2.0)
-    assert (again.upsampling, again.flow) == (upsampling, flow)
+    assert {name: getattr(again, name) for name in decoder} == decoder
     again.load_state_dict(model.state_dict())
     z = torch.randn(2, design.size)
     assert torch.equal(again.eval().decode(z), model.eval().decode(z))
@@ -386,6 +395,43 @@ def test_a_configuration_builds_the_same_architecture(
 
 def test_a_configuration_from_before_there_was_a_choice_of_decoder() -> None:
     config = small().config()
-    del config["upsampling"], config["flow"]
+    for name in ("upsampling", "flow", "unpainted", "carry"):
+        del config[name]
     model = LSCVAE.from_config(config)
     assert (model.upsampling, model.flow) == ("transposed", 0)
+    assert (model.unpainted, model.carry) == ((), 0)
+
+
+@pytest.mark.parametrize(("kind", "design"), [(LSCVAE, SIGNED), (ConditionalVAE, CONDITIONAL)])
+def test_an_unpainted_attribute_is_moved_and_no_other_is(
+    kind: type[VAE], design: LatentDesign
+) -> None:
+    torch.manual_seed(0)
+    model = small(kind, design, flow=4, unpainted=("Bangs",)).eval()
+    flow = model.decoder.flow
+    assert isinstance(flow, torch.nn.Linear)
+    torch.nn.init.normal_(flow.weight)
+    z = torch.randn(4, design.size)
+    for name in design.names:
+        moved = z.clone()
+        moved[:, design.block(name)] += 1.0
+        painted = [model.decoder.paint(at) for at in (z, moved)]  # type: ignore[operator]
+        assert torch.equal(*painted) == (name == "Bangs")
+        assert not torch.equal(model.decode(z), model.decode(moved))
+
+
+def test_what_is_unpainted_is_an_attribute_and_needs_a_flow() -> None:
+    with pytest.raises(ValueError, match="this design has no Frowning to leave unpainted: it has "):
+        small(flow=4, unpainted=("Frowning",))
+    with pytest.raises(ValueError, match="what is not painted has to move"):
+        small(unpainted=("Smiling",))
+    with pytest.raises(ValueError, match="for what is unpainted, not 1"):
+        small(flow=4, carry=1)
+
+
+@pytest.mark.parametrize(("kind", "design"), [(LSCVAE, SIGNED), (ConditionalVAE, CONDITIONAL)])
+def test_what_is_carried_on_is_the_step_of_the_label(kind: type[VAE], design: LatentDesign) -> None:
+    model = small(kind, design, flow=4, unpainted=("Bangs",), carry=1)
+    zero, one = design.mean(torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
+    assert isinstance(model.decoder, Decoder)
+    assert torch.equal(model.decoder.unpainted, (one - zero)[None])

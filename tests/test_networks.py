@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 
 import numpy as np
@@ -17,6 +19,7 @@ from lscgan.networks import (
     Decoder,
     Discriminator,
     Encoder,
+    carried,
     move,
     stage_widths,
 )
@@ -302,7 +305,103 @@ def test_every_weight_of_a_flow_learns() -> None:
         assert float(parameter.grad.abs().max()) > 0, name
 
 
+def test_the_painter_does_not_see_what_is_unpainted() -> None:
+    torch.manual_seed(0)
+    unpainted = torch.tensor([[0.0, 2.0, 0.0, 0.0, 0.0], [0.0, 0.0, 0.0, 0.0, -1.0]])
+    decoder = Decoder(5, 16, 3, width=2, flow=4, unpainted=unpainted).eval()
+    assert decoder.flow is not None
+    nn.init.normal_(decoder.flow.weight)
+    z = torch.randn(3, 5, requires_grad=True)
+    other = z.detach().clone()
+    other[:, [1, 4]] += 2.0
+    assert torch.equal(decoder.paint(z), decoder.paint(other))
+    assert not torch.allclose(decoder(z), decoder(other), atol=0.01)
+    (slope,) = torch.autograd.grad(decoder.paint(z).square().sum(), z)
+    assert (slope.abs().amax(dim=0) > 0).tolist() == [True, False, True, True, False]
+    # Of the same weights, it paints what one that sees everything paints of z with zeros there.
+    seeing = Decoder(5, 16, 3, width=2, flow=4).eval()
+    seeing.load_state_dict(decoder.state_dict())
+    blanked = z.detach().clone()
+    blanked[:, [1, 4]] = 0.0
+    assert torch.equal(decoder.paint(z), seeing.paint(blanked))
+
+
+def by_hand(fields: Tensor, step: Tensor) -> Tensor:
+    """`carried`, one place at a time."""
+    side = fields.shape[-1]
+    moved = sum(s * f for s, f in zip(step, fields, strict=True))
+    result = fields.clone()
+    for row, column in itertools.product(range(side), repeat=2):
+        furthest = float(moved[:, row, column].norm())
+        for down, right in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            before = row - down, column - right
+            if not all(0 <= place < side for place in before):
+                continue
+            x, y = (float(moved[axis][before]) for axis in (0, 1))
+            along = (y * down > 0 and abs(y) >= abs(x)) or (x * right > 0 and abs(x) > abs(y))
+            if along and math.hypot(x, y) > furthest + 1e-6:
+                furthest = math.hypot(x, y)
+                result[:, :, row, column] = fields[:, :, before[0], before[1]]
+    return result
+
+
+@given(st.integers(0, 1000))
+def test_a_movement_is_carried_on_to_where_its_reverse_goes(seed: int) -> None:
+    chance = torch.Generator().manual_seed(seed)
+    fields, step = torch.randn(3, 2, 5, 5, generator=chance), torch.randn(3, generator=chance)
+    assert torch.equal(carried(fields, step), by_hand(fields, step))
+
+
+def test_a_spot_that_moves_up_moves_down_where_it_never_was() -> None:
+    """The spot is in row 13 at label 0 and in row 10 at label 1: at -1 it belongs into row 16."""
+    step = torch.tensor([[1.0, 0.0]])
+    decoder = Decoder(2, 32, 1, width=2, flow=8, unpainted=step, carry=1).eval()
+    assert decoder.flow is not None
+    field = torch.zeros(2, 8, 8)
+    field[1, 2:4] = (
+        3 / 16 / FLOW_UNIT
+    )  # places 2 and 3 are rows 8 to 15: all that labels 0 and 1 use
+    decoder.flow.weight.data[:, 0] = field.flatten()
+    spot = torch.zeros(1, 1, 32, 32)
+    spot[..., 13, :] = 1.0
+
+    def row(label: float) -> int:
+        moved = move(spot, decoder.displacements(torch.tensor([[label, 0.0]])))
+        return int(moved[0, 0, 2:-2, 16].argmax()) + 2
+
+    assert [row(label) for label in (0.0, 1.0, -1.0)] == [13, 10, 16]
+    decoder.carry = 0
+    assert [row(label) for label in (0.0, 1.0)] == [13, 10]
+    assert row(-1.0) != 16  # without being carried it gets stuck on the way
+
+
+def test_carrying_changes_no_training_and_stays_linear() -> None:
+    torch.manual_seed(0)
+    step = torch.tensor([[1.5, 1.5, 0.0, 0.0, 0.0]])
+    plain = Decoder(5, 16, 3, width=2, flow=4, unpainted=step)
+    carrying = Decoder(5, 16, 3, width=2, flow=4, unpainted=step, carry=1)
+    assert plain.flow is not None
+    nn.init.normal_(plain.flow.weight)
+    carrying.load_state_dict(plain.state_dict())
+    z = torch.randn(3, 5)
+    assert torch.equal(carrying(z), plain(z))
+    assert torch.equal(
+        carrying.eval().displacements(torch.zeros(1, 5)), plain.displacements(0 * z)[:1]
+    )
+    assert not torch.equal(carrying(z), plain.eval()(z))
+    z[:, :2] = 0.0  # what other dimensions move stays as it is
+    assert torch.equal(carrying.displacements(z), plain.displacements(z))
+    one = torch.randn(1, 5)
+    at = [carrying.displacements(amount * one) for amount in (-1.0, 0.0, 1.0)]
+    torch.testing.assert_close(at[1] - at[0], at[2] - at[1])
+
+
 def test_a_flow_that_cannot_be_is_refused() -> None:
+    with pytest.raises(ValueError, match="what is not painted has to move"):
+        Decoder(5, 16, 3, unpainted=torch.eye(5)[:1])
+    for carry, unpainted in ((-1, torch.eye(5)[:1]), (1, None)):
+        with pytest.raises(ValueError, match=f"for what is unpainted, not {carry}"):
+            Decoder(5, 16, 3, flow=4, unpainted=unpainted, carry=carry)
     with pytest.raises(
         ValueError, match=re.escape("flow is the side of a grid, 0 for none, not -")
     ):

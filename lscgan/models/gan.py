@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -120,7 +120,7 @@ class GAN(ConvolutionalModel):
         design: the latent space; ``LatentDesign.lsc((), 512)`` is plain noise,
             ``LatentDesign.conditional(...)`` a conditional GAN's input (Mirza & Osindero 2014).
         recipe: see :class:`Recipe`; the fields that speak of an encoder have no effect here.
-        size, channels, width, upsampling, flow: see :class:`ConvolutionalModel`.
+        size, channels, width, upsampling, flow, unpainted, carry: see :class:`ConvolutionalModel`.
 
     Raises:
         ValueError: the recipe's ``reach_of`` names what is no attribute of the design.
@@ -137,8 +137,10 @@ class GAN(ConvolutionalModel):
         width: int = 24,
         upsampling: str = "transposed",
         flow: int = 0,
+        unpainted: Sequence[str] = (),
+        carry: int = 0,
     ):
-        super().__init__(design, size, channels, width, upsampling, flow)
+        super().__init__(design, size, channels, width, upsampling, flow, unpainted, carry)
         self.recipe = recipe
         unknown = [name for name in recipe.reach_of if name not in design.names]
         if unknown:

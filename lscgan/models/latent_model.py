@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -85,9 +86,15 @@ class ConvolutionalModel(LatentModel):
         size, channels, width: the images and the networks, see :class:`lscgan.networks.Encoder`.
         upsampling, flow: how the decoder doubles, and whether it moves what it painted, see
             :class:`lscgan.networks.Decoder`.
+        unpainted: attributes that the decoder is to draw by moving alone: the painter does not
+            see their blocks. It needs a ``flow``.
+        carry: how many places of that grid the movements of ``unpainted`` attributes are carried
+            on in eval mode, see :func:`lscgan.networks.carried`.
 
     Raises:
-        ValueError: ``size``, ``upsampling`` or ``flow`` does not fit the networks.
+        ValueError: ``size``, ``upsampling`` or ``flow`` does not fit the networks, or
+            ``unpainted`` names what is no attribute of the design or has no ``flow`` to move it,
+            or there is nothing to ``carry``.
     """
 
     def __init__(
@@ -98,14 +105,34 @@ class ConvolutionalModel(LatentModel):
         width: int = 24,
         upsampling: str = "transposed",
         flow: int = 0,
+        unpainted: Sequence[str] = (),
+        carry: int = 0,
     ):
-        decoder = Decoder(design.size, size, channels, width, upsampling, flow)
+        unknown = [name for name in unpainted if name not in design.names]
+        if unknown:
+            raise ValueError(
+                f"this design has no {', '.join(unknown)} to leave unpainted: it has "
+                f"{', '.join(design.names) or 'no attributes'}"
+            )
+        steps = [
+            design.mean(design.labels(1, **{name: 1.0})) - design.mean(design.labels())
+            for name in unpainted
+        ]
+        unseen = torch.cat(steps) if steps else None  # (U, D)
+        decoder = Decoder(design.size, size, channels, width, upsampling, flow, unseen, carry)
         super().__init__(design, decoder, size, channels, width)
         self.upsampling, self.flow = upsampling, flow
+        self.unpainted, self.carry = tuple(unpainted), carry
 
     def config(self) -> dict[str, Any]:
         """How to build this model again, in plain numbers and strings."""
-        return {**super().config(), "upsampling": self.upsampling, "flow": self.flow}
+        return {
+            **super().config(),
+            "upsampling": self.upsampling,
+            "flow": self.flow,
+            "unpainted": list(self.unpainted),
+            "carry": self.carry,
+        }
 
 
 class EncodingModel(ConvolutionalModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Self
 
 from torch import Tensor, nn
@@ -34,8 +35,10 @@ class LSCGAN(EncodingModel, GAN):
         width: int = 24,
         upsampling: str = "transposed",
         flow: int = 0,
+        unpainted: Sequence[str] = (),
+        carry: int = 0,
     ):
-        super().__init__(design, recipe, size, channels, width, upsampling, flow)
+        super().__init__(design, recipe, size, channels, width, upsampling, flow, unpainted, carry)
         self.encoder = Encoder(design.size, size, channels, width)
         self.encoder.requires_grad_(not recipe.frozen_encoder)
         self.train()  # a frozen encoder is in eval mode from the start
@@ -43,7 +46,8 @@ class LSCGAN(EncodingModel, GAN):
     @classmethod
     def from_vae(cls, vae: LSCVAE, recipe: Recipe = Recipe()) -> Self:  # noqa: B008 - frozen
         """The GAN whose generator and encoder start as the VAE's, bit for bit; D is new."""
-        nets = (vae.size, vae.channels, vae.width, vae.upsampling, vae.flow)
+        decoder = (vae.upsampling, vae.flow, vae.unpainted, vae.carry)
+        nets = (vae.size, vae.channels, vae.width, *decoder)
         gan = cls(vae.design, recipe, *nets)
         gan.decoder.load_state_dict(vae.decoder.state_dict())
         gan.encoder.load_state_dict(vae.encoder.state_dict())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ class VAE(EncodingModel):
 
     Args:
         design: the latent space; the plain VAE is ``LatentDesign.lsc((), size=512)``.
-        size, channels, width, upsampling, flow: see :class:`ConvolutionalModel`.
+        size, channels, width, upsampling, flow, unpainted, carry: see :class:`ConvolutionalModel`.
         sigma: standard deviation of a pixel's likelihood; 1/sqrt(2) gives the sum of squares.
         beta: weight of the KL term; 1 gives the evidence lower bound, other values the
             beta-VAE (Higgins et al. 2017).
@@ -40,10 +41,12 @@ class VAE(EncodingModel):
         beta: float = 1.0,
         upsampling: str = "transposed",
         flow: int = 0,
+        unpainted: Sequence[str] = (),
+        carry: int = 0,
     ):
         # Before the decoder: the order in which the shipped seeds drew their first weights.
         encoder = Encoder(self.inferred(design), size, channels, width)
-        super().__init__(design, size, channels, width, upsampling, flow)
+        super().__init__(design, size, channels, width, upsampling, flow, unpainted, carry)
         self.encoder = encoder
         if not sigma > 0 or not beta >= 0:
             raise ValueError(f"sigma is above 0 and beta at least 0, not {sigma} and {beta}")
