@@ -100,6 +100,7 @@ def test_lsc_gan_end_to_end_from_a_run_folder(tmp_path: Path) -> None:
         "latent_size": 256,
         "learning_rate": 0.001,
         "flow": 8,
+        "unpainted": ["Smiling"],
     }
     run("lsc_vae", tmp_path, **SMALL_FACES, **vae)
     start = (tmp_path / "run").rename(tmp_path / "vae")
@@ -116,6 +117,8 @@ def test_lsc_gan_end_to_end_from_a_run_folder(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     figures = json.loads((folder / "figures.json").read_text())
     assert figures["given"]["vae"] == str(start)
+    model = json.loads((folder / "config.json").read_text())["model"]["config"]
+    assert (model["flow"], model["unpainted"], model["carry"]) == (8, ["Smiling"], 1)
     assert figures["fidelity"]["count"] == figures["fidelity_of_vae"]["count"] == 200
     assert figures["fidelity"]["frechet"] != figures["fidelity_of_vae"]["frechet"]
     assert {"neutral", "dark skin, short dark hair"} == set(figures["edits"])

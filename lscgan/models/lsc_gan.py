@@ -44,9 +44,18 @@ class LSCGAN(EncodingModel, GAN):
         self.train()  # a frozen encoder is in eval mode from the start
 
     @classmethod
-    def from_vae(cls, vae: LSCVAE, recipe: Recipe = Recipe()) -> Self:  # noqa: B008 - frozen
-        """The GAN whose generator and encoder start as the VAE's, bit for bit; D is new."""
-        decoder = (vae.upsampling, vae.flow, vae.unpainted, vae.carry)
+    def from_vae(
+        cls,
+        vae: LSCVAE,
+        recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+        carry: int | None = None,
+    ) -> Self:
+        """The GAN whose generator and encoder start as the VAE's, bit for bit; D is new.
+
+        Args:
+            carry: as in :class:`ConvolutionalModel`; the VAE's by default.
+        """
+        decoder = (vae.upsampling, vae.flow, vae.unpainted, vae.carry if carry is None else carry)
         nets = (vae.size, vae.channels, vae.width, *decoder)
         gan = cls(vae.design, recipe, *nets)
         gan.decoder.load_state_dict(vae.decoder.state_dict())
