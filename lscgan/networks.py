@@ -105,7 +105,7 @@ class Decoder(nn.Module):
 
     Raises:
         ValueError: ``upsampling`` is neither "transposed" nor "resize", ``flow`` or ``carry`` is
-            below 0, or something is unpainted or carried and nothing moves.
+            below 0, nothing moves what is unpainted, or nothing is unpainted that could be carried.
     """
 
     unpainted: Tensor

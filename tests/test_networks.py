@@ -358,9 +358,8 @@ def test_a_spot_that_moves_up_moves_down_where_it_never_was() -> None:
     decoder = Decoder(2, 32, 1, width=2, flow=8, unpainted=step, carry=1).eval()
     assert decoder.flow is not None
     field = torch.zeros(2, 8, 8)
-    field[1, 2:4] = (
-        3 / 16 / FLOW_UNIT
-    )  # places 2 and 3 are rows 8 to 15: all that labels 0 and 1 use
+    # Places 2 and 3 of the grid are rows 8 to 15: all that labels 0 and 1 use.
+    field[1, 2:4] = 3 / 16 / FLOW_UNIT
     decoder.flow.weight.data[:, 0] = field.flatten()
     spot = torch.zeros(1, 1, 32, 32)
     spot[..., 13, :] = 1.0

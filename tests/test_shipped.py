@@ -248,7 +248,10 @@ def test_the_lsc_gan_is_closer_to_real_faces_than_its_vae() -> None:
     gan = fidelity(load("lsc-gan-faces"), judge, real, seeded(111))
     assert gan.frechet < 0.5 * vae.frechet
     assert gan.patch_frechet < 0.4 * vae.patch_frechet
-    assert gan.precision > vae.precision - 0.02  # that it be above is a target, missed by a little
+    # Above the VAE that paints a smile as well; against its own VAE the target is just missed.
+    painting = fidelity(load("lsc-vae-faces-flow"), judge, real, seeded(111))
+    assert gan.precision > painting.precision
+    assert gan.precision > vae.precision - 0.02
     assert gan.recall > vae.recall
     assert 0.75 < gan.sharpness < 1.1
     assert gan.speckle < 1.5
