@@ -641,34 +641,36 @@ def test_without_reach_a_step_draws_one_batch_from_the_design() -> None:
     late.steps.fill_(2)
     for model in (small(), small(reach=2.0), small(reach_of=("Bangs",)), late):
         torch.manual_seed(4)
-        ((weight, asked, z),) = model.drawn(labels)
+        ((weight, rows, z),) = model.drawn(labels)
         torch.manual_seed(4)
         assert torch.equal(z, DESIGN.sample(labels))
-        assert torch.equal(asked, labels)
+        assert torch.equal(labels[rows], labels)
         assert weight == 1.0
     late.steps.fill_(3)
     assert len(late.drawn(labels)) == 2
+    # Where every picture has bangs there is none to draw below 0 from.
+    assert len(late.drawn(torch.ones(6, 2))) == 1
 
 
-def test_half_a_batch_reaches_below_label_0_in_the_named_block() -> None:
+def test_rows_of_label_0_reach_below_it_in_the_named_block() -> None:
     model = small(reach=0.8, reach_of=("Bangs",))
     labels = batch(6_000)[1]
     before = labels.clone()
     torch.manual_seed(4)
-    first, (weight, asked, z) = model.drawn(labels)
+    first, (weight, rows, z) = model.drawn(labels)
     torch.manual_seed(4)
     assert torch.equal(first[2], DESIGN.sample(labels))
     assert torch.equal(labels, before)
     assert weight == 0.5
-    # The same requests as the first half's, but for bangs, which nobody has.
-    assert torch.equal(asked[:, 0], labels[:3_000, 0])
-    assert torch.equal(asked[:, 1], torch.zeros(3_000))
+    # Those rows, each once, of which bangs are 0: their real pictures have no bangs either.
+    assert [int(row) for row in rows] == [i for i in range(6_000) if labels[i, 1] == 0]
+    asked = labels[rows]
     away = z - means(asked)
     for block in (away[:, :3], away[:, 6:]):
-        assert float(block.mean(dim=0).abs().max()) < 5 / math.sqrt(3_000)
+        assert float(block.mean(dim=0).abs().max()) < 5 / math.sqrt(len(asked))
     # Bangs' doses lie below 0: U(-0.8, 0) and the spread that every block has.
     dose = away[:, 3:6].mean(dim=1) / 3  # a label unit is twice the shift of 1.5
-    error = math.sqrt((0.8**2 / 12 + 1 / 27) / 3_000)
+    error = math.sqrt((0.8**2 / 12 + 1 / 27) / len(asked))
     assert abs(float(dose.mean()) + 0.4) < 5 * error
     assert float(dose.std()) == pytest.approx(math.sqrt(0.8**2 / 12 + 1 / 27), rel=0.1)
     # One amount for the whole block: its dimensions differ by their noise alone.
@@ -677,25 +679,30 @@ def test_half_a_batch_reaches_below_label_0_in_the_named_block() -> None:
 
 
 def test_what_reaches_is_judged_and_read_like_the_rest_and_counts_half() -> None:
-    fields = {"kl_weight": 0.0, "dose_weight": 0.5, "r1": 1.0, "r2": 2.0}
+    # A critic that is told the labels: of what it is told about a real picture nothing is changed.
+    fields = {"kl_weight": 0.0, "dose_weight": 0.5, "r1": 1.0, "r2": 2.0, "conditional": True}
     model = small(reach=0.8, reach_of=("Bangs",), **fields).eval()  # type: ignore[arg-type]
     assert isinstance(model.discriminator.reader, nn.Linear)
     nn.init.normal_(model.discriminator.reader.weight)
     images, labels = batch()
     losses = steps(twin(model, reach=0.8, reach_of=("Bangs",), **fields), 1, 1e-12)[0]
     torch.manual_seed(4)
-    (_, _, z), (_, asked, below) = model.drawn(labels)
+    (_, _, z), (_, _, below) = model.drawn(labels)
+    still = labels[:, 1] == 0
+    assert 0 < int(still.sum()) < len(labels)
+    asked, real = labels[still], images[still]
     fakes, low = model.decode(z), model.decode(below)
     score = model.discriminator
-    of_d = (score(images) - 1).square().mean() + score(fakes).square().mean()
-    of_low = (score(images[:3]) - 1).square().mean() + score(low).square().mean()
+    of_d = (score(images, labels) - 1).square().mean() + score(fakes, labels).square().mean()
+    of_low = (score(real, asked) - 1).square().mean() + score(low, asked).square().mean()
     doses = model.dose_loss(fakes, labels, z), model.dose_loss(low, asked, below)
     penalty = squared_gradients(model, images, labels).mean() / 2
     penalty = penalty + squared_gradients(model, fakes, labels).mean()
     read = doses[0] + doses[1] / 2
     expected = of_d + of_low / 2 + 0.5 * read + penalty
     torch.testing.assert_close(losses["discriminator"], expected.detach())
-    of_g = (score(fakes) - 1).square().mean() + (score(low) - 1).square().mean() / 2
+    of_g = (score(fakes, labels) - 1).square().mean()
+    of_g = of_g + (score(low, asked) - 1).square().mean() / 2
     torch.testing.assert_close(losses["adversarial"], of_g.detach())
     torch.testing.assert_close(losses["dose"], read.detach())
     of_g = of_g + 0.5 * read

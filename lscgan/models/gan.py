@@ -61,10 +61,10 @@ class Recipe:
         dose_weight: of reading from a generated image how far each block lies from its label's
             mean, in nats: InfoGAN's bound on the information (Chen et al. 2016, equation 5), read
             by a second head on D's trunk, as InfoGAN's Q is. Ours for LSC-GAN.
-        reach: how far below label 0, in label units, the blocks of ``reach_of`` are moved in a
-            further half batch of generated images, which counts half; they are judged and read
-            like the others, and the KL term still asks for label 0. No real image is needed
-            there. Ours.
+        reach: how far below label 0, in label units, the blocks of ``reach_of`` are moved in
+            further generated images, one for each image of the batch whose label is 0; these
+            count half. They are judged, beside those images, and read like the others, and the
+            KL term still asks for label 0. No real image is needed below 0. Ours.
         reach_of: the attributes that reach.
         reach_after: steps before that begins: D should first have learnt to read doses.
 
@@ -195,15 +195,22 @@ class GAN(ConvolutionalModel):
         read = self.discriminator.read(self._shown(fakes))  # (B, A)
         return (read - within).square().sum(dim=1).mean() / 2
 
-    def drawn(self, labels: Tensor) -> list[tuple[float, Tensor, Tensor]]:
-        """What a step generates from: batches of (weight, labels, z); one, or two if it reaches."""
-        batches = [(1.0, labels, self.design.sample(labels))]
+    def drawn(self, labels: Tensor) -> list[tuple[float, slice | Tensor, Tensor]]:
+        """What a step generates: batches of (weight, rows of ``labels``, z); two if it reaches.
+
+        Below label 0 a block is drawn for the rows whose label *is* 0, so that what is generated
+        there is judged beside real images of that label.
+        """
+        batches: list[tuple[float, slice | Tensor, Tensor]]
+        batches = [(1.0, slice(None), self.design.sample(labels))]
         recipe = self.recipe
         if recipe.reach and recipe.reach_of and int(self.steps) >= recipe.reach_after:
-            half = labels[: len(labels) // 2].clone()  # (B / 2, A)
-            half[:, [self.design.names.index(name) for name in recipe.reach_of]] = 0.0
-            below = {name: -recipe.reach * torch.rand_like(half[:, 0]) for name in recipe.reach_of}
-            batches.append((0.5, half, self.design.shift(self.design.sample(half), **below)))
+            columns = [self.design.names.index(name) for name in recipe.reach_of]
+            rows = (labels[:, columns] == 0).all(dim=1).nonzero()[:, 0]  # about B / 2
+            if len(rows):
+                at_zero = self.design.sample(labels[rows])
+                below = {n: -recipe.reach * torch.rand_like(at_zero[:, 0]) for n in recipe.reach_of}
+                batches.append((0.5, rows, self.design.shift(at_zero, **below)))
         return batches
 
     def training_step(
@@ -214,24 +221,27 @@ class GAN(ConvolutionalModel):
         Returns:
             ``generator`` (all that G minimises), its terms, and ``discriminator``, each ().
         """
-        batches = [(w, y, z, self.decode(z)) for w, y, z in self.drawn(labels)]
+        batches = [
+            (weight, images[rows], labels[rows], z, self.decode(z))
+            for weight, rows, z in self.drawn(labels)
+        ]
 
         discriminator = images.new_zeros(())
-        for weight, y, z, fakes in batches:
-            loss = self.discriminator_loss(images[: len(y)], fakes, y)
+        for weight, x, y, z, fakes in batches:
+            loss = self.discriminator_loss(x, fakes, y)
             if self.recipe.dose_weight:
                 loss = loss + self.recipe.dose_weight * self.dose_loss(fakes.detach(), y, z)
             discriminator = discriminator + weight * loss
         if int(self.steps) % self.recipe.penalty_every == 0:
-            discriminator = discriminator + self.penalty(images, batches[0][3], labels)
+            discriminator = discriminator + self.penalty(images, batches[0][-1], labels)
         optimizers["discriminator"].zero_grad(set_to_none=True)
         discriminator.backward()
         optimizers["discriminator"].step()
 
         self.discriminator.requires_grad_(False)  # G's step needs no gradient of D's weights
         losses: dict[str, Tensor] = {}
-        for weight, y, z, fakes in batches:
-            terms = self.generator_loss(images[: len(y)], fakes, y)
+        for weight, x, y, z, fakes in batches:
+            terms = self.generator_loss(x, fakes, y)
             if self.recipe.dose_weight:
                 terms["dose"] = self.dose_loss(fakes, y, z)
                 terms["generator"] = terms["generator"] + self.recipe.dose_weight * terms["dose"]
