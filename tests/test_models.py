@@ -259,8 +259,19 @@ def test_attribute_vectors_are_exact_where_the_world_is_linear(
     assert model.design == LatentDesign.conditional(("Smiling", "Bangs"), 1, size=5)
     noise = torch.randn(2, 3, generator=chance)
     z = torch.cat([torch.tensor([[smiling, bangs]]).expand(2, 2), noise], dim=1)
-    expected = noise + constant + smiling * vectors[0] + bangs * vectors[1]
-    torch.testing.assert_close(model.decode(z)[:, :, 0, 0], expected)
+    # In three dimensions one direction is at right angles to both vectors: their cross product.
+    free = torch.linalg.cross(vectors[0], vectors[1])
+    left = (noise @ free)[:, None] * free / free.square().sum()
+    expected = left + constant + smiling * vectors[0] + bangs * vectors[1]
+    torch.testing.assert_close(model.decode(z)[:, :, 0, 0], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_arithmetic_needs_every_label() -> None:
+    labels = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    data = coloured(labels)
+    labels[2, 1] = float("nan")
+    with pytest.raises(ValueError, match="some labels are unknown: take the vectors from images"):
+        Arithmetic(Linear(), LabelledImages(data.images, labels, data.names))
 
 
 def test_attribute_vectors_hold_the_other_labels_fixed() -> None:
@@ -290,15 +301,13 @@ def test_arithmetic_is_asked_like_any_other_model() -> None:
         names = ("Bangs", "Smiling")
 
         def attributes(self, images: Tensor) -> Tensor:
-            seen = torch.linalg.solve(vae.lines.T, images[:, :, 0, 0].T - model.vectors[2, :, None])
-            told = torch.linalg.lstsq(STEPS.float().T / 255, seen).solution.T  # (B, 2)
-            return told.flip(1)
+            steps = STEPS.float() / 255 @ vae.lines  # (2, 3)
+            seen = images[:, :, 0, 0] - model.vectors[2]  # (B, 3)
+            return torch.linalg.lstsq(steps.T, seen.T).solution.T.flip(1)  # (B, 2)
 
     vae = Linear()
     labels = torch.randint(2, (40, 2), generator=torch.Generator().manual_seed(1)).float()
     model = Arithmetic(vae, coloured(labels))
-    still = model.decode
-    model.decode = lambda z: still(z * torch.tensor([1, 1, 0, 0, 0]))  # type: ignore[method-assign]
     report = control(model, Colours(), labels)  # type: ignore[arg-type]
     assert report.mean == 1.0
     turned = control(model, Colours(), 1 - labels)  # type: ignore[arg-type]

@@ -64,15 +64,24 @@ class Arithmetic(nn.Module):
 
     An attribute's vector is by how much the posterior mean of images moves with its label, the
     other labels held fixed: the coefficients of a linear regression. ``decode`` draws
-    G(noise + constant + sum of label * vector), so that it can be asked like any other model.
+    G(noise + constant + sum of label * vector), so that it can be asked like any other model. The
+    noise is taken at right angles to every vector: left in, it would change the attributes itself
+    and speak against the labels.
 
     Args:
         vae: a trained VAE whose prior is N(0, I), in eval mode.
         data: labelled images to take the vectors from.
+
+    Raises:
+        ValueError: some labels are unknown.
     """
 
     def __init__(self, vae: VAE, data: LabelledImages):
         super().__init__()
+        if not bool(data.labels.isfinite().all()):
+            raise ValueError(
+                "some labels are unknown: take the vectors from images whose labels are all known"
+            )
         self.vae = vae
         noise = vae.design.size
         self.design = LatentDesign.conditional(data.names, 1, len(data.names) + noise)
@@ -86,12 +95,15 @@ class Arithmetic(nn.Module):
         ones = torch.ones(len(data), 1)
         inputs = torch.cat([data.labels, ones], dim=1)  # (N, A + 1)
         self.vectors = torch.linalg.lstsq(inputs, means).solution  # (A + 1, D)
+        self.spanned = torch.linalg.qr(self.vectors[:-1].T).Q  # (D, A), orthonormal
 
     def decode(self, z: Tensor) -> Tensor:
         """(labels, noise) of shape (B, A + D) -> images (B, C, H, W) in [0, 1]."""
         attributes = len(self.design.names)
         labels = nn.functional.pad(z[:, :attributes], (0, 1), value=1.0)  # (B, A + 1)
-        moved = z[:, attributes:] + labels @ self.vectors.to(z.device)  # (B, D)
+        noise, spanned = z[:, attributes:], self.spanned.to(z.device)
+        noise = noise - noise @ spanned @ spanned.T  # (B, D)
+        moved = noise + labels @ self.vectors.to(z.device)  # (B, D)
         return self.vae.decode(moved)
 
 
