@@ -7,7 +7,8 @@ its install cell changes a package that was there, or when a progress bar is not
 old ipywidgets.
 
 `make colab` builds the wheel and calls this. The first call takes about 5 minutes and 5 GB, and
-needs the network.
+needs the network; so does the first after a change of Colab's list or of the library's
+requirements, or after a notebook that changed a package.
 
     python .ci/colab.py [--python python3.13] [notebook ...]
 """
@@ -15,6 +16,7 @@ needs the network.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import re
@@ -99,15 +101,51 @@ def frozen(python: Path) -> dict[str, str]:
     return {canonicalize_name(package["name"]): package["version"] for package in listed}
 
 
-def make_environment(interpreter: str) -> Path:
-    """The environment's Python; made if it is missing, else freed of what notebooks installed."""
+def made_from() -> str:
+    """A checksum of what the environment is made from: Colab's list and our requirements."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    content = json.dumps([preinstalled(), project["dependencies"]], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def recorded(record: Path, now: dict[str, str]) -> dict[str, str] | None:
+    """What a record says was preinstalled; None where the environment must be made anew.
+
+    That is when there is no record, when it was made from another list or other requirements, or
+    when a notebook has changed a package of it.
+
+    Args:
+        record: the file.
+        now: what the environment holds.
+    """
+    if not record.is_file():
+        return None
+    content = json.loads(record.read_text())
+    if content.get("made_from") != made_from():
+        return None
+    packages: dict[str, str] = content["packages"]
+    return None if changes(packages, now) else packages
+
+
+def changes(before: dict[str, str], after: dict[str, str]) -> list[str]:
+    """What became of the packages that were there: those with another version, or none."""
+    return [f"{n}: {v}, now {after.get(n)}" for n, v in before.items() if after.get(n) != v]
+
+
+def make_environment(interpreter: str) -> tuple[Path, dict[str, str]]:
+    """The environment's Python and what was preinstalled in it.
+
+    It is made where it is missing or outdated, else freed of what notebooks installed.
+    """
     python, record = ENVIRONMENT / "bin" / "python", ENVIRONMENT / "preinstalled.json"
     pip = [str(python), "-m", "pip"]
-    if record.is_file():
-        added = frozen(python).keys() - json.loads(record.read_text()).keys()
+    now = frozen(python) if record.is_file() else {}
+    before = recorded(record, now)
+    if before is not None:
+        added = now.keys() - before.keys()
         if added:
             subprocess.run([*pip, "uninstall", "-q", "-y", *sorted(added)], check=True)
-        return python
+        return python, before
     if shutil.which(interpreter) is None:
         sys.exit(f"{interpreter} was not found: install it, or name another with --python")
     colab = preinstalled()
@@ -123,8 +161,9 @@ def make_environment(interpreter: str) -> Path:
         constraints.write_text("\n".join(pins))
         subprocess.run([*pip, "install", "-q", f"pip=={colab['pip']}"], check=True)
         subprocess.run([*pip, "install", "-q", "-c", str(constraints), *wanted], check=True)
-    record.write_text(json.dumps(frozen(python)))
-    return python
+    before = frozen(python)
+    record.write_text(json.dumps({"made_from": made_from(), "packages": before}))
+    return python, before
 
 
 def wheel() -> Path:
@@ -144,8 +183,7 @@ def main() -> None:
     parser.add_argument("notebooks", nargs="*", default=[CHAPTER, RUN], help="these two if none")
     arguments = parser.parse_args()
     source = wheel()
-    python = make_environment(arguments.python)
-    before = frozen(python)
+    python, before = make_environment(arguments.python)
     print("  ".join(f"{name} {before[name]}" for name in ("torch", "numpy", "ipywidgets")))
     os.environ.pop("PYTHONPATH", None)  # the library comes from the wheel alone
     write_kernel(ENVIRONMENT / "jupyter", python, {"LSCGAN_SOURCE": str(source)})
@@ -162,7 +200,7 @@ def main() -> None:
         cell = papermill.execute_notebook(bar, out, **common).cells[-1]
     after = frozen(python)
     added = sorted(f"{name} {after[name]}" for name in after.keys() - before.keys())
-    changed = [f"{n}: {v}, now {after.get(n)}" for n, v in before.items() if after.get(n) != v]
+    changed = changes(before, after)
     print(f"added: {', '.join(added)}")
     print(f"changed: {', '.join(changed) or 'nothing'}")
     faults = faults_of_bar(cell)

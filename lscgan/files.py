@@ -14,6 +14,11 @@ DRIVE = Path("/content/drive")
 """Where Colab mounts Google Drive."""
 
 
+def on_drive(path: str | Path) -> bool:
+    """Whether a path, a relative one too, lies where Colab mounts Google Drive."""
+    return Path(os.path.abspath(path)).is_relative_to(DRIVE)
+
+
 def require_mounted(path: str | Path) -> None:
     """Refuse a path on Colab's Google Drive while it is not mounted.
 
@@ -23,7 +28,7 @@ def require_mounted(path: str | Path) -> None:
     Raises:
         FileNotFoundError: the path lies on a Drive that is not mounted; it says how to mount it.
     """
-    if Path(path).is_relative_to(DRIVE) and not os.path.ismount(DRIVE):
+    if on_drive(path) and not os.path.ismount(DRIVE):
         raise FileNotFoundError(
             f"{path} lies on Google Drive, which is not mounted: run `from google.colab import "
             f"drive; drive.mount('{DRIVE}')` and then this cell again, or name another folder"

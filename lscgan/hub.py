@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,17 @@ def load(name_or_path: str | Path) -> Any:
     Raises:
         ValueError: there is no such name or path; the message lists the names.
         lscgan.weights.WeightsError: the file is truncated or altered, or of an unknown kind.
+
+    Warns:
+        UserWarning: the run of these weights is not finished.
     """
     path = _weights_path(name_or_path)
+    run = RunFolder(path.parent)
+    if path == run.weights and run.state.is_file() and not run.complete:
+        warnings.warn(
+            f"the training in {run.path} is not finished: these are the weights that it saved last",
+            stacklevel=2,
+        )
     saved = weights.read(path)
     if saved.kind not in _KINDS:
         raise weights.WeightsError(
@@ -86,17 +96,29 @@ def ship(run: RunFolder, name: str, shipped: Path = SHIPPED) -> Path:
 
     Measure the shipped model afterwards, not the run: rounding is part of it.
 
+    A judge that was fitted in one piece says ``"fitted"`` in its ``config.json``; it has no
+    training to finish, and no summary of one.
+
     Returns:
         The folder of the shipped model.
 
     Raises:
-        FileNotFoundError: the run has no weights or no figures yet.
+        FileNotFoundError: the run has no configuration, weights or figures yet, or its training is
+            not finished.
+        ValueError: one of its files is damaged.
     """
     if not run.figures:
         raise FileNotFoundError(f"{run.path} has no figures.json: measure the run before shipping")
+    if "fitted" not in run.config and not run.complete:
+        raise FileNotFoundError(
+            f"{run.path} has no summary.json: train the run to its end before shipping"
+        )
+    if not run.weights.is_file():
+        raise FileNotFoundError(f"{run.path} has no {run.weights.name}: there is nothing to ship")
+    model = load(run.path)
     folder = shipped / name
     folder.mkdir(parents=True, exist_ok=True)
-    weights.save(load(run.path), folder / "model.safetensors", torch.float16)
+    weights.save(model, folder / "model.safetensors", torch.float16)
     for file in ("config.json", "summary.json", "figures.json", "metrics.jsonl"):
         if (run.path / file).is_file():
             shutil.copyfile(run.path / file, folder / file)

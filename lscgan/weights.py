@@ -57,7 +57,7 @@ def save(module: Configured, path: str | Path, dtype: torch.dtype = torch.float3
         # clone: safetensors refuses tensors that share memory
         tensors[name] = stored.detach().cpu().contiguous().clone()
     about = {"kind": type(module).__name__, "config": module.config()}
-    header = json.dumps({**about, "sha256": _checksum(about, tensors)}, sort_keys=True)
+    header = json.dumps({**about, "sha256": checksum(about, tensors)}, sort_keys=True)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={_KEY: header})
 
@@ -84,7 +84,7 @@ def read(path: str | Path) -> Weights:
         raise WeightsError(f"{path} holds tensors but no lscgan configuration: not one of ours")
     try:
         about = json.loads(header)
-        intact = about.pop("sha256", None) == _checksum(about, tensors)
+        intact = about.pop("sha256", None) == checksum(about, tensors)
     except (ValueError, AttributeError, TypeError):  # the configuration itself was altered
         intact = False
     if not intact:
@@ -95,10 +95,11 @@ def read(path: str | Path) -> Weights:
     return Weights(about["kind"], about["config"], floats)
 
 
-def _checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+def checksum(about: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """A SHA-256 of a configuration and of tensors on any device, in the order of their names."""
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
+        tensor = tensors[name].detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib.metadata
+import json
 import os
 import re
 import shutil
@@ -332,6 +333,44 @@ def test_a_progress_bar_is_a_widget_without_complaint(tmp_path: Path) -> None:
     notebook = colab.notebook_of(colab.PACK)
     NotebookClient(notebook, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert colab.faults_of_bar(notebook.cells[0]) == []
+
+
+def test_the_environment_is_kept_while_nothing_that_made_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record, there = tmp_path / "preinstalled.json", {"torch": "2.1", "numpy": "2.0"}
+    assert colab.recorded(record, there) is None
+    record.write_text(json.dumps(there))  # as it was written before it said what it was made from
+    assert colab.recorded(record, there) is None
+    record.write_text(json.dumps({"made_from": colab.made_from(), "packages": there}))
+    assert colab.recorded(record, there) == there
+    # What was recorded is what to compare with, and not what a notebook left there.
+    assert colab.recorded(record, {**there, "new": "1"}) == there
+    assert colab.recorded(record, {**there, "numpy": "2.1"}) is None
+    assert colab.recorded(record, {"torch": "2.1"}) is None
+
+    (tmp_path / "tests").mkdir()
+    packages, project = tmp_path / "tests" / "colab-packages.txt", tmp_path / "pyproject.toml"
+    shutil.copy(ROOT / "tests" / packages.name, packages)
+    shutil.copy(ROOT / project.name, project)
+    monkeypatch.setattr(colab, "ROOT", tmp_path)
+    monkeypatch.setattr(colab, "PACKAGES", packages)
+    assert colab.recorded(record, there) == there
+    for file, old, new in (
+        (packages, "\nnumpy==", "\nnumpy==9"),
+        (project, "torch-fidelity", "torch-infidelity"),
+    ):
+        before = file.read_text()
+        assert old in before
+        file.write_text(before.replace(old, new))
+        assert colab.recorded(record, there) is None
+        file.write_text(before)
+    assert colab.recorded(record, there) == there
+
+
+def test_a_changed_and_a_missing_package_are_told() -> None:
+    before, after = {"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"}
+    assert colab.changes(before, after) == ["b: 1, now 2", "c: 1, now None"]
 
 
 def test_a_bar_without_widgets_is_found_out() -> None:

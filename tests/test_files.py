@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,13 @@ def test_a_folder_on_a_drive_needs_the_drive(
             f"{path} lies on Google Drive, which is not mounted: run `from google.colab import "
             "drive; drive.mount('/content/drive')` and then this cell again, or name another folder"
         )
+
+
+def test_a_relative_path_to_a_drive_needs_the_drive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.path.ismount", lambda path: False)
+    monkeypatch.setattr(os, "getcwd", lambda: "/content")  # where Colab starts
+    for path in ("drive/MyDrive/run", Path("drive"), "../content/drive/MyDrive/run"):
+        with pytest.raises(FileNotFoundError, match=f"^{path} lies on Google Drive, which is not"):
+            require_mounted(path)
+    for path in ("drives/run", "drive/../runs/a", "/content/drive/../runs/a", "runs"):
+        require_mounted(path)

@@ -149,9 +149,16 @@ def test_a_finished_run_is_shipped_with_its_record_and_in_half_precision(tmp_pat
     with pytest.raises(FileNotFoundError, match=r"has no figures.json: measure the run before"):
         hub.ship(run, "vae", shipped)
     assert not shipped.exists()
-    for name in ("config.json", "summary.json"):
-        run.write_json(name, {"name": name})
     run.record_figures({"psnr": 20.0})
+    run.write_json("config.json", {"name": "config.json"})
+    with pytest.raises(FileNotFoundError, match=r"has no summary.json: train the run to its end"):
+        hub.ship(run, "vae", shipped)
+    run.write_json("summary.json", {"name": "summary.json"})
+    aside = run.weights.rename(tmp_path / "aside")
+    with pytest.raises(FileNotFoundError, match=r"has no model.safetensors: there is nothing"):
+        hub.ship(run, "vae", shipped)
+    assert not shipped.exists()
+    aside.rename(run.weights)
     run.write_metrics([{"images": 64, "loss": 1.0}])
     folder = hub.ship(run, "vae", shipped)
     assert folder == shipped / "vae"
@@ -163,6 +170,31 @@ def test_a_finished_run_is_shipped_with_its_record_and_in_half_precision(tmp_pat
     for key, tensor in model.state_dict().items():
         expected = tensor.half().float() if tensor.is_floating_point() else tensor
         assert torch.equal(rounded[key], expected)
+
+
+def test_a_fitted_judge_has_no_training_to_finish(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    gate = modules()["gate"]
+    run.write_json("config.json", {"fitted": {"count": 3}, "model": gate.config()})
+    run.record_figures({"passed": 1.0})
+    weights.save(gate, run.weights)
+    assert isinstance(lscgan.load(hub.ship(run, "gate", tmp_path / "shipped")), FaceGate)
+
+
+def test_weights_of_a_run_that_is_not_finished_are_warned_of(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    run.path.mkdir()
+    weights.save(modules()["vae"], run.weights)
+    lscgan.load(run.path)  # a folder of weights alone is no run
+    run.state.write_bytes(b"a state")
+    for where in (run.path, run.weights):
+        with pytest.warns(UserWarning, match="is not finished: these are the weights that it"):
+            lscgan.load(where)
+    other = run.path / "other.safetensors"
+    weights.save(modules()["vae"], other)
+    lscgan.load(other)
+    run.write_json("summary.json", {})  # a kill between the summary and the end of the state
+    lscgan.load(run.path)
 
 
 def test_the_three_judges_come_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from lscgan import __version__, weights
 from lscgan import data as datasets
-from lscgan import weights
 from lscgan.data import LabelledImages
 from lscgan.latent import LatentDesign
 from lscgan.models import LSCGAN, LSCVAE, VAE, Recipe
@@ -199,6 +199,9 @@ def test_averaged_weights_equal_a_loop_by_hand(tmp_path: Path) -> None:
     for name in average:
         if kept[name].is_floating_point():
             torch.testing.assert_close(kept[name].double(), average[name], atol=1e-6, rtol=1e-5)
+        else:
+            assert torch.equal(kept[name], toy.snapshots[-1][name])
+    assert int(kept["line.1.num_batches_tracked"]) == 40  # a count has no average
     assert same(toy.state_dict(), kept)
     assert not same(toy.snapshots[-1], kept)
 
@@ -324,7 +327,10 @@ def test_a_run_folder_holds_what_it_promises(tmp_path: Path) -> None:
         "summary.json",
     ]
     assert run.complete
-    assert run.config["model"] == {"kind": "LSCVAE", "config": model.config()}
+    described = run.config["model"]
+    assert re.fullmatch("[0-9a-f]{16}", described.pop("start"))
+    assert described == {"kind": "LSCVAE", "config": model.config()}
+    assert run.config["lscgan"] == __version__
     assert run.config["training"]["images"] == 100
     assert run.config["data"]["name"] == "faces"
     assert run.config["data"]["shape"] == [3, 16, 16]
@@ -436,8 +442,9 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, ema_half_life:
     assert not run.complete
     assert 0 < seen_in(run.state) < 1600
     # What a kill in the middle of writing leaves behind:
-    (run.path / ".state.safetensors.x1y2").write_bytes(b"half a state")
-    (run.path / ".tmpA1b2C3").write_bytes(b"what safetensors had written of one")
+    for name in (".state.safetensors.x1y2", ".tmpA1b2C3"):  # the other is safetensors' own
+        (run.path / name).write_bytes(b"half a state")
+        os.utime(run.path / name, (time.time() - 7200,) * 2)
 
     resumed = train(model(), data, chosen, run.path)
     assert same(load_file(resumed.weights), load_file(unbroken.weights))
@@ -617,11 +624,51 @@ def test_a_run_that_is_not_finite_stops_and_keeps_the_last_good_state(
     assert same(load_file(mended.weights), load_file(unbroken.weights))
 
 
-def test_a_run_that_breaks_before_its_first_state_says_so(tmp_path: Path) -> None:
-    toy = Toy()
-    toy.poison = math.nan
-    with pytest.raises(NotFiniteError, match="no state had been saved yet"):
-        train(toy, numbered(), settings(), tmp_path)
+@pytest.mark.parametrize("step", [1, 3])
+def test_a_run_that_fails_early_starts_again_from_where_it_started(
+    tmp_path: Path, step: int
+) -> None:
+    """The model is trained in place: what the first steps made of it must not be a start."""
+
+    def break_down(toy: Toy) -> None:
+        if len(toy.steps) == step:
+            raise RuntimeError("out of memory")
+
+    broken = Toy(break_down)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(broken, numbered(), settings(), tmp_path / "broken", watch=watcher([]))
+    assert seen_in(tmp_path / "broken" / "state.safetensors") == 0
+    broken.watch = lambda toy: None
+    run = train(broken, numbered(), settings(), tmp_path / "broken", watch=watcher([]))
+    unbroken = train(Toy(), numbered(), settings(), tmp_path / "unbroken", watch=watcher([]))
+    assert same(load_file(run.weights), load_file(unbroken.weights))
+    assert without_seconds(run.metrics()) == without_seconds(unbroken.metrics())
+
+
+@pytest.mark.parametrize("where", ["the last step", "the last write"])
+def test_an_interrupt_at_the_end_is_raised_when_all_is_written(
+    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(toy: Toy) -> None:
+        if len(toy.steps) == 40 and where == "the last step":
+            signal.raise_signal(signal.SIGINT)
+
+    write = RunFolder.write_json
+
+    def interrupted(run: RunFolder, name: str, content: dict[str, Any]) -> None:
+        write(run, name, content)
+        if name == "summary.json" and where == "the last write":
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(RunFolder, "write_json", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="the run of 320 images is complete"):
+        train(Toy(interrupt), numbered(), settings(), tmp_path / "run")
+    monkeypatch.undo()
+    run = RunFolder(tmp_path / "run")
+    assert run.complete
+    assert not run.state.exists()
+    unbroken = train(Toy(), numbered(), settings(), tmp_path / "unbroken")
+    assert same(load_file(run.weights), load_file(unbroken.weights))
 
 
 def test_a_full_disk_stops_the_run_and_keeps_the_last_state(
@@ -649,8 +696,7 @@ def test_a_complete_run_is_not_trained_again(tmp_path: Path) -> None:
     first = Toy()
     train(first, numbered(), settings(), tmp_path)
     again = Toy()
-    with torch.no_grad():
-        again.first.weight.fill_(0)
+    assert not same(again.state_dict(), first.state_dict())
     run = train(again, numbered(), settings(), tmp_path)
     assert again.steps == []
     assert same(again.state_dict(), first.state_dict())
@@ -718,7 +764,7 @@ def test_a_damaged_state_is_refused(tmp_path: Path, damage: str) -> None:
         "foreign": run.weights.read_bytes(),
     }[damage]
     run.state.write_bytes(content)
-    with pytest.raises(ValueError, match=r"truncated or damaged .*: delete it to start afresh"):
+    with pytest.raises(ValueError, match=r"truncated or damaged .*: use resume=False to start"):
         train(Toy(), numbered(), settings(), tmp_path)
     assert run.state.read_bytes() == content
 

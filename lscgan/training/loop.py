@@ -30,7 +30,7 @@ from lscgan.data import LabelledImages
 from lscgan.figures import contact_sheet
 from lscgan.files import replacing
 from lscgan.latent import LatentDesign
-from lscgan.training import feed
+from lscgan.training import claim, feed, identity
 from lscgan.training.batches import Batches, Epochs
 from lscgan.training.run_folder import RunFolder
 
@@ -152,7 +152,8 @@ def train(
 
     Args:
         model: trained in place; afterwards it holds the weights of ``model.safetensors`` and is
-            in eval mode.
+            in eval mode. To go on, give the same object or one with the weights that the run
+            started from.
         data: the training images. On a GPU they are held where they fill no more than 40% of its
             free memory; else they stay where they are and a thread reads ahead. Either way the
             run is the same.
@@ -167,10 +168,17 @@ def train(
         The run folder.
 
     Raises:
-        ValueError: the folder holds a run with other settings, or its state is broken.
+        ValueError: the folder holds a run with other settings, data or weights to start from, or
+            one of its files is broken.
+        FileNotFoundError: the folder holds a part of a run only, which Drive may still be listing.
         NotFiniteError: a loss or a weight is not finite.
-        KeyboardInterrupt: the run was interrupted; its state is saved.
+        KeyboardInterrupt: the run was interrupted; its state is saved, or it is complete.
+        RuntimeError: another runtime has taken the folder over.
         OSError: the folder cannot be written; what was saved before is kept.
+
+    Warns:
+        UserWarning: a new run starts from a model that was trained before, or a run goes on with
+            another version of the library.
     """
     if len(data) < settings.batch_size:
         raise ValueError(
@@ -186,31 +194,48 @@ def train(
             f"{', '.join(data.names)}: load the data with names=model.label_names"
         )
     config = {
-        "model": {"kind": type(model).__name__, "config": model.config()},
-        "data": {"count": len(data), "shape": list(data.images.shape[1:]), **data.source},
+        "model": {
+            "kind": type(model).__name__,
+            "config": model.config(),
+            "start": identity.checksum_of_weights(module),
+        },
+        "data": {
+            "count": len(data),
+            "shape": list(data.images.shape[1:]),
+            "checksum": identity.checksum_of_data(data),
+            **data.source,
+        },
         "training": dataclasses.asdict(settings),
+        "lscgan": __version__,
     }
     if batches is not None:
         config["batches"] = batches.config()
     else:
         batches = Epochs(len(data), settings.batch_size, settings.seed)
+    if resume:
+        claim.check_listed(run)
     fresh = not resume or not (run.path / "config.json").is_file()
     if fresh:
-        _clear(run)
-        run.write_json("config.json", config)
+        identity.check_fresh(module, config)
     else:
-        _check_same(run, config)
+        then = run.config
+        identity.check_same(run.path, module, then, config)
         if run.complete:
             module.load_state_dict(weights.read(run.weights).tensors)
             module.eval()
             return run
-    _sweep(run)
+        identity.warn_of_version(run.path, then)
+    ours = claim.Claim(run)
+    if fresh:
+        claim.clear(run)
+        run.write_json("config.json", config)
+    claim.sweep(run)
     device = pick_device(settings.device)
     module.to(device).to(memory_format=torch.channels_last)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices), _deterministic(), _interruptible() as stop:
         torch.manual_seed(settings.seed)
-        _Training(model, module, data, settings, run, device, watch, batches).go(stop)
+        _Training(model, module, data, settings, run, ours, device, watch, batches).go(stop)
     return run
 
 
@@ -224,13 +249,14 @@ class _Training:
         data: LabelledImages,
         settings: TrainingSettings,
         run: RunFolder,
+        ours: claim.Claim,
         device: torch.device,
         watch: Callable[[nn.Module], dict[str, float]] | None,
         batches: Batches,
     ):
         self.watch, self.batches = watch, batches
         self.model, self.module, self.settings, self.run = model, module, settings, run
-        self.data, self.device = data, device
+        self.claim, self.data, self.device = ours, data, device
         self.dtype = pick_precision(settings.precision, device)
         self.optimizers = model.optimizers(settings.learning_rate)
         for optimizer in self.optimizers.values():
@@ -239,9 +265,7 @@ class _Training:
         self.averaged: AveragedModel | None = None
         if settings.ema_half_life:
             rate = 0.5 ** (settings.batch_size / settings.ema_half_life)
-            self.averaged = AveragedModel(
-                module, multi_avg_fn=get_ema_multi_avg_fn(rate), use_buffers=True
-            )
+            self.averaged = AveragedModel(module, multi_avg_fn=_averaging(rate), use_buffers=True)
         self.seen = 0
         self.seconds = 0.0
         self.waited = 0.0  # seconds of these until a batch was there
@@ -255,6 +279,8 @@ class _Training:
         settings = self.settings
         total = math.ceil(settings.images / settings.batch_size) * settings.batch_size
         self.module.train()
+        if not self.run.state.is_file():
+            self._save_state()  # what fails before the next state starts from here again
         if self.seen == 0 and self.watch is not None:
             self.metrics.append({**self._watched(), "images": 0, "seconds": 0.0})
         clock = saved_at = time.perf_counter()
@@ -300,6 +326,10 @@ class _Training:
                             f"stopped after {self.seen} images; run again to go on from there"
                         )
         self._finish()
+        if stop.is_set():
+            raise KeyboardInterrupt(
+                f"interrupted at its end: the run of {self.seen} images is complete"
+            )
 
     def _step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """One step of the model on a batch: uint8 (B, C, H, W) and (B, A)."""
@@ -328,14 +358,10 @@ class _Training:
         if not all(bool(torch.isfinite(t).all()) for t in self.module.state_dict().values()):
             broken.append("a weight")  # a finite loss may have a gradient that is not
         if broken:
-            kept = (
-                f"the last good state is kept in {self.run.state}"
-                if self.run.state.is_file()
-                else "no state had been saved yet"
-            )
             raise NotFiniteError(
-                f"{' and '.join(broken)} is not finite after {self.seen} images; {kept}: "
-                "try a smaller learning rate, or precision='float32'"
+                f"{' and '.join(broken)} is not finite after {self.seen} images; the last good "
+                f"state is kept in {self.run.state}: try a smaller learning rate, or "
+                "precision='float32'"
             )
         return means
 
@@ -369,6 +395,12 @@ class _Training:
     # -- state --------------------------------------------------------------------------------
 
     def _save(self) -> None:
+        self._save_state()
+        self.run.write_metrics(self.metrics)
+        self._write_weights()
+
+    def _save_state(self) -> None:
+        self.claim.check()
         tensors = {f"model.{n}": t for n, t in self.module.state_dict().items()}
         if self.averaged is not None:
             tensors |= {f"averaged.{n}": t for n, t in self.averaged.state_dict().items()}
@@ -385,6 +417,7 @@ class _Training:
             "seconds": self.seconds,
             "waited": self.waited,
             "metrics": self.metrics,
+            "precision": self._precision,
         }
         # clone: safetensors refuses tensors that share memory
         with replacing(self.run.state) as temporary:
@@ -393,8 +426,6 @@ class _Training:
                 temporary,
                 metadata={"state": json.dumps(about)},
             )
-        self.run.write_metrics(self.metrics)
-        self._write_weights()
 
     def _restore(self) -> None:
         try:
@@ -403,8 +434,8 @@ class _Training:
                 tensors = {n: opened.get_tensor(n) for n in opened.keys()}  # noqa: SIM118
         except (SafetensorError, TypeError, KeyError, ValueError) as error:
             raise ValueError(
-                f"{self.run.state} is truncated or damaged ({error}): delete it to start afresh, "
-                "or use another run folder"
+                f"{self.run.state} is truncated or damaged ({error}): use resume=False to start "
+                "afresh, or another run folder"
             ) from error
         self.module.load_state_dict(_below(tensors, "model."))
         if self.averaged is not None:
@@ -424,6 +455,8 @@ class _Training:
         self.metrics = about["metrics"]
         self.logged_at = about.get("logged_at", self.seen)  # states of 0.3 stand at a line
         self.sums = {n: t.to(self.device) for n, t in _below(tensors, "sum.").items()}
+        # "auto" may mean another one here; states of 0.7 and before have none.
+        self.dtype = getattr(torch, about.get("precision", self._precision))
 
     def _write_weights(self) -> None:
         """Write the weights to use, and a sheet of what they draw."""
@@ -441,7 +474,12 @@ class _Training:
                 given = labels if asked else None
                 contact_sheet(sample(given, SHEET, generator), self.run.samples)
 
+    @property
+    def _precision(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
     def _finish(self) -> None:
+        self.claim.check()
         self._write_weights()
         if self.averaged is not None:
             self.module.load_state_dict(self.averaged.module.state_dict())
@@ -457,7 +495,7 @@ class _Training:
                 "waiting_for_data": round(self.waited / max(self.seconds, 1e-9), 4),
                 "seed": self.settings.seed,
                 "device": _describe(self.device),
-                "precision": str(self.dtype).removeprefix("torch."),
+                "precision": self._precision,
                 "last": self.metrics[-1],
                 "versions": {
                     "lscgan": __version__,
@@ -469,6 +507,7 @@ class _Training:
             },
         )
         self.run.state.unlink(missing_ok=True)
+        self.claim.release()
 
 
 # -- small things -----------------------------------------------------------------------------
@@ -478,44 +517,19 @@ def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
 
 
-def _clear(run: RunFolder) -> None:
-    names = ("state.safetensors", "summary.json", "metrics.jsonl", "model.safetensors")
-    for name in (*names, "figures.json", "samples.png"):
-        (run.path / name).unlink(missing_ok=True)
+def _averaging(rate: float) -> Callable[[Any, Any, Any], None]:
+    """What keeps the averages: numbers are averaged, counts are those of now."""
+    average = get_ema_multi_avg_fn(rate)
 
-
-def _sweep(run: RunFolder) -> None:
-    """Remove the temporary files that a kill left half written: ours, and safetensors' own."""
-    for name in (".*.safetensors*", ".*.json*", ".*.png*", ".tmp??????"):
-        for half in run.path.glob(name):
-            half.unlink()
-
-
-def _check_same(run: RunFolder, config: dict[str, Any]) -> None:
-    """Refuse to resume another run than the one that is asked for."""
-    then, now = _flat(run.config), _flat(json.loads(json.dumps(config)))
-    # When a state is saved and what device it runs on do not change what the run is.
-    other = [
-        f"{name} was {then.get(name)!r} and is {now.get(name)!r}"
-        for name in sorted(then.keys() | now.keys())
-        if then.get(name) != now.get(name)
-        and name not in ("training.save_every", "training.device")
-    ]
-    if other:
-        raise ValueError(
-            f"{run.path} holds a run with other settings ({'; '.join(other[:3])}): use another "
-            "folder, or resume=False to replace it"
-        )
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in nested.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+    @torch.no_grad()
+    def update(kept: list[Tensor], now: list[Tensor], steps: Tensor | int) -> None:
+        if kept[0].is_floating_point():  # torch hands over one type at a time
+            average(kept, now, steps)
         else:
-            flat[prefix + name] = value
-    return flat
+            for old, new in zip(kept, now, strict=True):
+                old.copy_(new)
+
+    return update
 
 
 @contextlib.contextmanager

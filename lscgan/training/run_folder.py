@@ -13,10 +13,11 @@ class RunFolder:
     """A folder that holds one training run.
 
     ========================  ===============================================================
-    ``config.json``           the model, the data and the training settings
+    ``config.json``           the model, the data, the training settings, the library's version
     ``metrics.jsonl``         one line every so many images: the means of the step's terms
     ``model.safetensors``     the weights to use (averaged, where averaging is on)
     ``state.safetensors``     all that resuming needs; removed when the run is complete
+    ``runtime.json``          which runtime trains here; removed when the run is complete
     ``summary.json``          seconds, images a second, device, versions, revision, seed
     ``figures.json``          what was measured on the trained model
     ``samples.png``           a sheet of samples
@@ -49,17 +50,17 @@ class RunFolder:
     @property
     def config(self) -> dict[str, Any]:
         """``config.json``. Raises FileNotFoundError where there is none."""
-        return self._read("config.json")
+        return self.read_json("config.json")
 
     @property
     def summary(self) -> dict[str, Any]:
         """``summary.json``. Raises FileNotFoundError before the run is complete."""
-        return self._read("summary.json")
+        return self.read_json("summary.json")
 
     @property
     def figures(self) -> dict[str, Any]:
         """``figures.json``: what :meth:`record_figures` wrote; empty before that."""
-        return self._read("figures.json") if (self.path / "figures.json").is_file() else {}
+        return self.read_json("figures.json") if (self.path / "figures.json").is_file() else {}
 
     def metrics(self) -> list[dict[str, float]]:
         """The lines of ``metrics.jsonl``, each with ``images`` and ``seconds``; none before."""
@@ -67,6 +68,27 @@ class RunFolder:
         if not file.is_file():
             return []
         return [json.loads(line) for line in file.read_text().splitlines()]
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """One of the folder's JSON files.
+
+        Raises:
+            FileNotFoundError: there is none.
+            ValueError: it is empty or damaged.
+        """
+        file = self.path / name
+        if not file.is_file():
+            raise FileNotFoundError(f"{self.path} has no {name}: it is no run folder, or not yet")
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            content = None
+        if not isinstance(content, dict):
+            raise ValueError(
+                f"{file} is empty or damaged: on Drive wait a minute and try again; else put back "
+                "a good copy, or start the run afresh with resume=False"
+            )
+        return content
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
         """Replace one of the folder's JSON files in one step; the folder is made if missing.
@@ -88,10 +110,3 @@ class RunFolder:
     def record_figures(self, figures: dict[str, Any]) -> None:
         """Keep what was measured on the trained model, beside what was measured before."""
         self.write_json("figures.json", {**self.figures, **figures})
-
-    def _read(self, name: str) -> dict[str, Any]:
-        file = self.path / name
-        if not file.is_file():
-            raise FileNotFoundError(f"{self.path} has no {name}: it is no run folder, or not yet")
-        content: dict[str, Any] = json.loads(file.read_text())
-        return content

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from lscgan.files import DRIVE, require_mounted
+from lscgan.files import DRIVE, on_drive, require_mounted
 from lscgan.training.loop import pick_device, pick_precision
 
 
@@ -54,7 +54,7 @@ def describe_runtime(
     in_colab = "google.colab" in sys.modules
     if in_colab and picked.type == "cpu" and gpu_minutes is not None:
         lines.append("To get a GPU: Runtime > Change runtime type > T4 GPU, then run again.")
-    if in_colab and not Path(folder).is_relative_to(DRIVE):
+    if in_colab and not on_drive(folder):
         lines.append(
             "This runtime forgets its files: to keep the run, mount your Drive and set folder = "
             f'"{DRIVE}/MyDrive/lscgan/{Path(folder).name}".'
