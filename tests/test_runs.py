@@ -15,6 +15,7 @@ import papermill
 import psutil
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from lscgan import hub
@@ -315,6 +316,8 @@ def test_the_papers_experiment_killed_goes_on_to_the_same_weights(
         ({"attributes": ["Smiling", "Smile"]}, "CelebA has no attribute 'Smile': it has 5_o_Cloc"),
         ({"size": 48}, "images are square, 8, 16, 32, 64, ... pixels wide, not 48"),
         ({"crop": 200}, "178 x 218 pixels, smaller than crop=200"),
+        ({"data": "photos"}, "data is 'celeba' or 'folder', not 'photos'"),
+        ({"data": "folder"}, "name the columns of your table to design for with attributes"),
         ({"samples": 100}, "100 held-out faces are too few to measure on: give 140"),
     ],
 )
@@ -326,6 +329,33 @@ def test_a_wrong_setting_of_the_papers_experiment_stops_it_before_training(
     assert sentence in stopped.value.evalue
     assert "\n" not in stopped.value.evalue
     assert not (tmp_path / "run").exists()
+
+
+def test_the_papers_experiment_on_pictures_of_ones_own(tmp_path: Path) -> None:
+    """Grey and coloured pictures of two sizes, a table of another name, and a label not known."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    drawn = load("faces", count=400, size=32, names=["Smiling", "Eyeglasses"])
+    lines = ["file,split,grin,glasses,unused"]
+    for number, (image, labels) in enumerate(zip(drawn.images, drawn.labels.int(), strict=True)):
+        picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+        picture = picture.convert("L") if number % 3 == 0 else picture
+        picture.resize((20 + number % 2, 20)).save(photos / f"{number:03}.png")
+        grin, glasses = labels.tolist()
+        split = "test" if number < 160 else "train"
+        lines.append(
+            f"{number:03}.png,{split},{grin},{'' if number == 7 else glasses},{number % 5}"
+        )
+    (photos / "answers.csv").write_text("\n".join(lines))
+    own = {"data": "folder", "root": str(photos), "table": "answers.csv", "crop": 0}
+    own |= {"attributes": ["grin", "glasses"], "turned": "grin"}
+    said = run("celeba", tmp_path, **{**SMALL_CELEBA, **own, "latent_size": 64})
+    assert "2 blocks of 20 dimensions, 24 dimensions free" in said
+    figures = json.loads((tmp_path / "run" / "figures.json").read_text())
+    assert figures["faces"] == {"train": 240, "test": 159}  # one label of the 160 is not known
+    assert set(figures["moved"]) == {"grin", "glasses"}
+    assert str(photos) not in (tmp_path / "run" / "figures.json").read_text()
+    assert hub.load(tmp_path / "run").design.names == ("grin", "glasses")
 
 
 def test_the_papers_experiment_takes_what_its_title_says() -> None:
