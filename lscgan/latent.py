@@ -309,7 +309,7 @@ class LatentDesign:
                 return slice(end - part.size, end)
         raise ValueError(f"this latent design has no {name!r}: it has {self._known()}")
 
-    def labels(self, count: int = 1, **amounts: float) -> Tensor:
+    def labels(self, count: int = 1, /, **amounts: float) -> Tensor:
         """``count`` equal rows of labels, (count, A) float32: the named amounts, 0 elsewhere.
 
         ``design.labels(8, Smiling=1)`` asks for eight smiling faces and nothing else.
@@ -328,6 +328,7 @@ class LatentDesign:
 
         Labels may be 0/1, booleans or any real amounts; a single row (A,) counts as (1, A).
         Features add up: each label moves its own block alone, N(mu_i + mu_j, I) (Kim & Cho 2019).
+        A design without names looks at no label: it takes any columns, and gives 0 for each row.
 
         Raises:
             ValueError: the labels do not have one column a name, or are not finite.
@@ -351,7 +352,8 @@ class LatentDesign:
         """Vectors from the designed space, (B, D) float32: each part from its own law.
 
         Args:
-            labels: (B, A), one column a name, or one row (A,) that is repeated ``count`` times.
+            labels: (B, A), one column a name, or one row (A,) that is repeated ``count`` times; a
+                design without names takes any columns and draws one vector a row.
                 Without them every label is drawn on its own: a fair coin for a Gaussian block, a
                 uniform class or value for a code. (Labels that exclude each other, such as two
                 hair colours, are then drawn together too: give labels to avoid it.)
@@ -504,6 +506,8 @@ class LatentDesign:
         labels = torch.as_tensor(labels).float()
         if labels.ndim == 1:
             labels = labels[None]
+        if labels.ndim == 2 and not self.names:
+            labels = labels[:, :0]
         if labels.ndim != 2 or labels.shape[1] != len(self.names):
             raise ValueError(
                 f"labels have shape (B, {len(self.names)}), one column each for "

@@ -16,6 +16,10 @@ FLOW_UNIT = 1 / 16
 """A displacement of 1 in units of the image's half side: 2 pixels of 64."""
 
 
+BEYOND = 0.5
+"""By how much pixels may leave [0, 1], as unclamped noise makes them: those of 0 to 255 do more."""
+
+
 def stage_widths(size: int, width: int) -> list[int]:
     """Channels of each halving from ``size`` down to 4x4: width, 2 width, then 4 width.
 
@@ -37,12 +41,45 @@ def require_shape(images: Tensor, channels: int, size: int, reader: str) -> None
         reader: what takes the images, for the message: "model", "judge".
 
     Raises:
-        ValueError: the images have another shape.
+        ValueError: the images have another shape, or their pixels are whole numbers.
     """
     if images.ndim != 4 or tuple(images.shape[1:]) != (channels, size, size):
         raise ValueError(
             f"this {reader} takes images of shape (B, {channels}, {size}, {size}), not "
             f"{tuple(images.shape)}"
+        )
+    require_fractions(images, reader)
+
+
+def require_fractions(images: Tensor, reader: str) -> None:
+    """Refuse images whose pixels are whole numbers, as :func:`require_shape` does.
+
+    Raises:
+        ValueError: they are.
+    """
+    if not images.is_floating_point():
+        raise ValueError(
+            f"this {reader} takes pixels that are numbers in [0, 1], not {images.dtype}: give it "
+            "data.float(), or images.float() / 255"
+        )
+
+
+def require_unit_range(images: Tensor, reader: str) -> None:
+    """Refuse images whose pixels are far from [0, 1]. On a GPU it waits for them: not in training.
+
+    Args:
+        reader: as in :func:`require_shape`.
+
+    Raises:
+        ValueError: they are.
+    """
+    if not images.numel():
+        return
+    low, high = map(float, images.detach().aminmax())
+    if low < -BEYOND or high > 1 + BEYOND:
+        raise ValueError(
+            f"this {reader} takes pixels that are numbers in [0, 1], and these run from {low:g} to "
+            f"{high:g}: give it data.float(), which divides bytes by 255"
         )
 
 
@@ -72,9 +109,15 @@ class Encoder(nn.Module):
             before = after
         self.stages = nn.Sequential(*stages)
         self.head = nn.Linear(before * BASE * BASE, 2 * latent_size)
+        self.size, self.channels = size, channels
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) in [0, 1] -> mean and log-variance, each (B, D) float32."""
+        """(B, C, H, W) in [0, 1] -> mean and log-variance, each (B, D) float32.
+
+        Raises:
+            ValueError: the images have another shape, or their pixels are whole numbers.
+        """
+        require_shape(images, self.channels, self.size, "model")
         features = self.stages(2 * images - 1).flatten(1)  # (B, F)
         mean, log_variance = self.head(features).float().chunk(2, dim=1)  # (B, D) each
         return mean, log_variance
@@ -296,6 +339,7 @@ class Discriminator(nn.Module):
             stages += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
             before = after
         self.stages = nn.Sequential(*stages)
+        self.size, self.channels = size, channels
         features = before * BASE * BASE
         self.head = nn.Linear(features, 1)
         self.projection = nn.Linear(conditions, features, bias=False) if conditions else None
@@ -311,7 +355,11 @@ class Discriminator(nn.Module):
                     nn.utils.parametrizations.spectral_norm(layer)
 
     def forward(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
-        """(B, C, H, W) in [0, 1], with ``conditions`` also labels (B, A) -> scores (B,) float32."""
+        """(B, C, H, W) in [0, 1], with ``conditions`` also labels (B, A) -> scores (B,) float32.
+
+        Raises:
+            ValueError: the images have another shape, or their pixels are whole numbers.
+        """
         features = self._trunk(images)  # (B, F)
         scores: Tensor = self.head(features)[:, 0].float()  # (B,)
         if self.projection is not None and labels is not None:
@@ -323,7 +371,7 @@ class Discriminator(nn.Module):
         """What the second head reads, with ``doses``: (B, C, H, W) -> (B, A) float32.
 
         Raises:
-            ValueError: it was built without.
+            ValueError: it was built without, or the images are wrong as in :meth:`forward`.
         """
         if self.reader is None:
             raise ValueError("this discriminator reads no doses: build it with doses=...")
@@ -331,6 +379,7 @@ class Discriminator(nn.Module):
         return doses
 
     def _trunk(self, images: Tensor) -> Tensor:
+        require_shape(images, self.channels, self.size, "model")
         features: Tensor = self.stages(2 * images - 1).flatten(1)  # (B, F)
         return features
 
@@ -412,6 +461,7 @@ class InfoTrunk(nn.Module):
     ):
         super().__init__()
         self.averages = averages
+        self.size, self.channels = size, channels
         side = _quarter(size)
         self.layers = nn.Sequential(
             nn.Conv2d(channels, width, 4, stride=2, padding=1),
@@ -427,7 +477,14 @@ class InfoTrunk(nn.Module):
         self.apply(_drawn_narrowly)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> features (B, F): the dense layer's, then the averages."""
+        """(B, C, H, W) in [0, 1] -> features (B, F): the dense layer's, then the averages.
+
+        Raises:
+            ValueError: the images have another shape, or their pixels are no numbers in [0, 1].
+        """
+        require_shape(images, self.channels, self.size, "model")
+        if not self.training:
+            require_unit_range(images, "model")
         if not self.averages:
             features: Tensor = self.layers(images)
             return features

@@ -600,6 +600,45 @@ def test_accuracy_counts_the_largest_logits() -> None:
     assert low < 0.75 < high
 
 
+def without_labels(real: LabelledImages, rows: Any) -> LabelledImages:
+    labels = real.labels.clone()
+    labels[rows] = math.nan
+    return LabelledImages(real.images, labels, real.names)
+
+
+def test_images_whose_class_is_not_known_are_neither_right_nor_wrong() -> None:
+    some = without_labels(stripes(30), slice(10))
+    logits = torch.eye(3)[stripes(30).labels[:, 0].long()]
+    logits[:11] = torch.tensor([[0.0, 0.0, 9.0]])  # of 0-9 nobody asks; 10 is wrong
+    share, *_ = class_accuracy(logits, some)
+    assert share == 19 / 20
+    with pytest.raises(ValueError, match="no image's class is known here"):
+        class_accuracy(logits, without_labels(some, slice(None)))
+
+
+def test_a_judge_of_classes_says_that_it_needs_labels(tmp_path: Path) -> None:
+    some = without_labels(stripes(30), [4])
+    chosen = TrainingSettings(images=30, batch_size=30, device="cpu")
+    with pytest.raises(ValueError, match=r"class is known: give it data.select\(data.labelled"):
+        train(ClassJudge(3, size=8, width=4), some, chosen, tmp_path / "run")
+    run = train(
+        ClassJudge(3, size=8, width=4),
+        some.select(some.labelled),
+        TrainingSettings(images=29, batch_size=29, device="cpu"),
+        tmp_path / "known",
+    )
+    assert run.complete
+
+
+def test_a_judge_of_classes_refuses_pixels_that_are_bytes() -> None:
+    judge = ClassJudge(3, size=8, width=4).eval()
+    for read in (judge, judge.classify, judge.features):
+        with pytest.raises(ValueError, match=r"this judge takes pixels .*, not torch.uint8: give"):
+            read(stripes(4).images)
+        with pytest.raises(ValueError, match=r"this judge takes pixels .*, and these run from"):
+            read(stripes(4).images.float())
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
@@ -812,6 +851,35 @@ def test_nearness_is_a_ratio_of_median_distances_by_hand() -> None:
     found = class_fidelity(Repeats(drawn), Reader(), real, seeded(), kept=known)
     expected = nearest(drawn.float()) / nearest(real.float())
     assert found.nearness == pytest.approx(expected, rel=1e-3)
+
+
+def test_real_images_without_a_class_are_left_out() -> None:
+    real, known = spread(), spread(40, seed=7)
+    some, few = without_labels(real, slice(100)), without_labels(known, slice(20))
+    found = class_fidelity(Repeats(real), Reader(), some, seeded(), kept=few)
+    kept = known.select(slice(20, None))
+    assert found == class_fidelity(
+        Repeats(real), Reader(), real.select(slice(100, None)), seeded(), kept=kept
+    )
+    assert found.count == 300
+    nothing = without_labels(known, slice(None))
+    assert class_fidelity(Repeats(real), Reader(), some, seeded(), kept=nothing).nearness is None
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_a_class_without_real_images_has_no_part_in_the_diversity(left: int) -> None:
+    real = spread()
+    rows = torch.arange(400)
+    lacking = real.select((rows % 4 != 3) | (rows < 4 * left))
+    found = class_fidelity(Repeats(real), Reader(), lacking, seeded())
+    assert found.diversity == pytest.approx(1.0, abs=0.05)
+    assert math.isfinite(found.frechet)
+
+
+def test_too_few_real_images_are_refused() -> None:
+    few = without_labels(spread(12), slice(5))
+    with pytest.raises(ValueError, match="7 real images of a known class are too few for 4"):
+        class_fidelity(Repeats(spread()), Reader(), few, seeded())
 
 
 def test_unlabelled_codes_are_compared_with_the_classes_they_are_matched_with() -> None:

@@ -40,7 +40,7 @@ from lscgan.evaluation import (
 )
 from lscgan.evaluation.judge import blur, worn
 from lscgan.latent import LatentDesign
-from lscgan.models import LSCGAN, LSCVAE, VAE
+from lscgan.models import LSCGAN, LSCVAE, VAE, ConditionalVAE
 from lscgan.objectives import gaussian_kl
 from lscgan.training import TrainingSettings, train
 
@@ -460,6 +460,45 @@ def test_encoded_faces_are_moved_from_their_posterior_means() -> None:
         measured(oracle, labels[:39], images=images)
 
 
+class Seeing(Oracle):
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        means = self.design.mean((images[:, 0, 0, :3] > 0.5).float())
+        return means, torch.zeros_like(means)
+
+
+def test_images_that_have_the_attribute_have_no_amount_0() -> None:
+    labels = coins(40)
+    images = coded(labels, torch.zeros(40), torch.ones(40))
+    smiling = int(labels[:, 0].sum())
+    with pytest.raises(ValueError, match=f"{smiling} of 40 images are labelled Smiling, and"):
+        measured(Seeing(), labels, images=images)
+    measured(Oracle(), labels)  # faces that are drawn are drawn without it
+    labels[:, 0] = 0.3 * labels[:, 0]  # an amount, nearer to 0 than to 1
+    measured(Seeing(), labels, images=images)
+    labels[3, 2] = math.nan
+    with pytest.raises(ValueError, match=r"a label is not known: give data.select\(data.lab"):
+        measured(Seeing(), labels, images=images)
+
+
+def test_amounts_in_any_order_say_the_same() -> None:
+    labels = coins(60)
+    rising = measured(Oracle(), labels)
+    falling = measured(Oracle(), labels, amounts=AMOUNTS[::-1])
+    assert [dose.amount for dose in falling.doses] == list(AMOUNTS[::-1])
+    assert falling.doses == rising.doses[::-1]
+    assert falling.curve("face judge")[0] == rising.curve("face judge")[0][::-1]
+    assert falling.monotone("face judge")
+    mixed = response({1.0: 0.5, -2.0: -0.6, 0.0: 0.0, 2.0: 1.0, -1.0: -0.5})
+    assert mixed.monotone("face judge")
+    assert mixed.linear_range("face judge") == (-1.0, 2.0)
+
+
+def test_too_few_faces_have_no_worst_group() -> None:
+    dose = measured(Oracle(), coins(12)).at(0.0)
+    with pytest.raises(ValueError, match="no group has 20 faces or more: measure more of them"):
+        _ = dose.worst_group
+
+
 def test_the_labels_given_stay_as_they_were() -> None:
     labels = torch.ones(30, 3)
     measured(Oracle(), labels)
@@ -524,6 +563,36 @@ def test_an_edit_that_cannot_be_made_is_refused() -> None:
         edit(model, torch.rand(2, 3, 8, 8), Hat=1.0)
     with pytest.raises(ValueError, match="this model takes images of shape"):
         edit(model, torch.rand(2, 3, 16, 16), Smiling=1.0)
+
+
+def test_pixels_that_are_bytes_are_refused_wherever_pictures_go() -> None:
+    model = LSCVAE(LatentDesign.lsc(NAMES, 2, size=8), size=8, width=2).eval()
+    data = LabelledImages(
+        torch.full((24, 3, 8, 8), 200, dtype=torch.uint8), torch.zeros(24, 3), NAMES
+    )
+    reader = FaceJudge(NAMES, width=2).eval()
+    panel = Judges(reader, MouthJudge(), FaceGate())
+    calls: list[Any] = [
+        lambda images: edit(model, images, Smiling=1.0),
+        lambda images: model.encode(images),
+        lambda images: reversal(model, panel, data.labels, amounts=(0.0,), images=images),
+        reader.attributes,
+        reader.curvature,
+        reader.features,
+        panel.mouth.curvature,
+        panel.gate.passes,
+    ]
+    for call in calls:
+        for images in (data.images, data.images.float()):
+            with pytest.raises(ValueError, match=r"pixels that are numbers in \[0, 1\], .* data"):
+                call(images)
+        call(data.float())
+        call(data.float() + 0.3)  # noise may leave the range a little
+    for call in (reader, model.encode):  # in training too, where no value is looked at
+        with pytest.raises(ValueError, match=r"numbers in \[0, 1\], not torch.uint8: give it data"):
+            call.train()(data.images) if call is reader else model.train().encode(data.images)
+    with pytest.raises(ValueError, match=r"and these run from 200 to 200: give it data.float\(\)"):
+        edit_report(model.eval(), panel, data.images)  # type: ignore[arg-type]
 
 
 class Editor(Oracle):
@@ -771,6 +840,45 @@ def test_sensitivity_and_specificity_by_hand() -> None:
     assert report.balanced_accuracy == {"Mustache": pytest.approx((2 / 5 + 2 / 3) / 2)}
 
 
+def test_labels_that_are_not_known_are_left_out_attribute_by_attribute() -> None:
+    """A report is that of the pictures whose label is known, each attribute taken alone."""
+
+    class Unsure(Reader):
+        def attributes(self, images: Tensor) -> Tensor:
+            return images[:, 0, 0, :3] * 0.6 + 0.1
+
+    data, _ = read_data(200)
+    labels = data.labels.clone()
+    gone = torch.rand(200, 4, generator=seeded(9)) < torch.tensor([0.0, 0.3, 0.6, 0.4])
+    labels[:, :3] = (labels[:, :3] - (torch.rand(200, 3, generator=seeded(2)) < 0.2).float()).abs()
+    wrong = LabelledImages(data.images, labels, data.names)  # every fifth label is not what is seen
+    some = LabelledImages(data.images, labels.masked_fill(gone, math.nan), data.names)
+    reader = cast(FaceJudge, Unsure())
+    found = judge_report(reader, some)
+    assert found.count == 200
+    for column, name in enumerate(NAMES):
+        alone = judge_report(reader, wrong.select(~gone[:, column]))
+        assert found.accuracy[name] == alone.accuracy[name]
+        assert found.sensitivity[name] == alone.sensitivity[name]
+        assert found.specificity[name] == alone.specificity[name]
+    read = (data.images[:, 0, 0, :3].float() / 255 * 0.6 + 0.1)[~gone[:, :3]]  # 0.1 and 0.7
+    truth = labels[:, :3][~gone[:, :3]]
+    error = sum(
+        float(own.float().mean() * (truth[own].mean() - value).abs())
+        for own, value in ((read < 0.5, 0.1), (read > 0.5, 0.7))
+    )
+    assert found.calibration_error == pytest.approx(error, abs=1e-5)
+    assert found.curvature_rmse == pytest.approx(0.0, abs=1e-5)
+    assert (
+        found.curvature_bias.keys()
+        == judge_report(reader, wrong.select(~gone[:, 3])).curvature_bias.keys()
+    )
+    for name in ("Bangs", "curvature"):
+        labels[:, data.names.index(name)] = math.nan
+        with pytest.raises(ValueError, match=f"{name} is known of no picture here"):
+            judge_report(reader, LabelledImages(data.images, labels, data.names))
+
+
 def test_a_report_needs_every_label() -> None:
     data, _ = read_data(8)
     without = LabelledImages(data.images, data.labels[:, :3], NAMES)
@@ -820,6 +928,58 @@ def test_a_judge_learns_from_its_steps() -> None:
             sum(float(term[name]) for term in part) / 4 for part in (terms[:4], terms[-4:])
         )
         assert last < first
+
+
+def judged(labels: Tensor, kind: type[AttributeJudge]) -> tuple[list[Tensor], Tensor]:
+    """A judge's losses of fixed outputs for these labels, and the loss's gradient."""
+    read = torch.randn(labels.shape, generator=seeded(4)).requires_grad_()
+    losses = kind(NAMES, width=2).losses(read, labels)
+    losses["loss"].backward()
+    assert read.grad is not None
+    return [value.detach() for value in losses.values()], read.grad
+
+
+@pytest.mark.parametrize("kind", [AttributeJudge, FaceJudge])
+def test_a_judges_loss_is_the_mean_over_the_labels_that_are_known(
+    kind: type[AttributeJudge],
+) -> None:
+    labels = coins(49)
+    if kind is FaceJudge:
+        labels = torch.cat([labels, torch.rand(49, 1, generator=seeded(3))], dim=1)
+    # All known: bit for bit the plain means.
+    read = torch.randn(labels.shape, generator=seeded(4)).requires_grad_()
+    functional = torch.nn.functional
+    plain = functional.binary_cross_entropy_with_logits(read[:, :3], labels[:, :3])
+    if kind is FaceJudge:
+        plain = plain + 10.0 * functional.mse_loss(read[:, -1], labels[:, -1]) / 3
+    plain.backward()
+    (loss, *_), gradient = judged(labels, kind)
+    assert torch.equal(loss, plain.detach())
+    assert read.grad is not None
+    assert torch.equal(gradient, read.grad)
+    # Some unknown: the means over the others, and nothing is learnt of these.
+    gone = torch.rand(labels.shape, generator=seeded(8)) < 0.4
+    (loss, attributes, *curvature), gradient = judged(labels.masked_fill(gone, math.nan), kind)
+    values, known = read.detach().double(), ~gone
+    chance = torch.where(labels[:, :3] > 0.5, values[:, :3].sigmoid(), (-values[:, :3]).sigmoid())
+    assert float(attributes) == pytest.approx(float(-chance.log()[known[:, :3]].mean()), rel=1e-5)
+    if curvature:
+        error = (values[:, 3] - labels[:, 3]).square()[known[:, 3]].mean()
+        assert float(curvature[0]) == pytest.approx(float(error), rel=1e-5)
+    assert bool((gradient[gone] == 0).all())
+    assert bool((gradient[known] != 0).all())
+    # None at all: nothing.
+    (loss, *_), gradient = judged(torch.full_like(labels, math.nan), kind)
+    assert float(loss) == 0
+    assert bool((gradient == 0).all())
+
+
+def test_a_judge_trains_where_labels_are_missing(tmp_path: Path) -> None:
+    labels = coins(32).masked_fill(torch.rand(32, 3, generator=seeded(8)) < 0.5, math.nan)
+    images = torch.randint(256, (32, 3, 16, 16), generator=seeded(1), dtype=torch.uint8)
+    reader = AttributeJudge(NAMES, width=2)
+    settings = TrainingSettings(images=64, batch_size=8, device="cpu", log_every=32)
+    assert train(reader, LabelledImages(images, labels, NAMES), settings, tmp_path).complete
 
 
 def test_a_judge_of_attributes_learns_from_labels_alone_and_loads(tmp_path: Path) -> None:
@@ -1115,6 +1275,24 @@ def test_a_posterior_of_other_labels_is_refused() -> None:
     model = LSCVAE(LatentDesign.lsc(("Bangs", "Smiling"), 2, size=6), size=16, width=2).eval()
     with pytest.raises(ValueError, match="attributes are Bangs, Smiling; the data's are Smiling"):
         posterior(model, faces_as_data(8))
+
+
+def test_labels_that_are_not_known_have_no_part_in_what_is_read_out() -> None:
+    torch.manual_seed(0)
+    model = VAE(LatentDesign.lsc(("Smiling", "Bangs"), 2, size=6), size=16, width=2).eval()
+    data = faces_as_data(60)
+    labels = data.labels.clone()
+    labels[:20, 0], labels[:, 1] = math.nan, math.nan
+    found = posterior(model, LabelledImages(data.images, labels, data.names))
+    known = posterior(model, data.select(slice(20, None)))
+    assert found.read_out == {"Smiling": pytest.approx(known.read_out["Smiling"])}
+    assert found.kl == pytest.approx(posterior(model, data).kl)
+
+
+def test_a_posterior_of_a_vae_that_is_handed_the_labels_is_refused() -> None:
+    model = ConditionalVAE(LatentDesign.conditional(("Smiling", "Bangs"), 1, 6), size=16, width=2)
+    with pytest.raises(ValueError, match="a ConditionalVAE's encoder infers the noise alone"):
+        posterior(model.eval(), faces_as_data(8))
 
 
 def test_the_mouth_judge_refuses_too_few_faces() -> None:

@@ -21,7 +21,7 @@ import lscgan
 from lscgan import data, weights
 from lscgan.evaluation import FaceJudge, control, fidelity
 from lscgan.latent import LatentDesign
-from lscgan.models import GAN, LSCGAN, LSCVAE, Recipe
+from lscgan.models import GAN, LSCGAN, LSCVAE, ConditionalVAE, Recipe
 from lscgan.models.augmentation import SHIFT, augment
 from lscgan.models.gan import ADVERSARIAL, BETAS
 from lscgan.training import TrainingSettings, train
@@ -388,6 +388,12 @@ def test_a_gan_from_a_vae_has_a_discriminator_of_its_own() -> None:
     assert one.recipe == Recipe()
 
 
+def test_a_gan_does_not_start_from_a_vae_that_is_handed_the_labels() -> None:
+    vae = ConditionalVAE(LatentDesign.conditional(DESIGN.names, 1, size=8), size=16, width=2)
+    with pytest.raises(ValueError, match=r"of z, a ConditionalVAE's the noise alone: start from"):
+        LSCGAN.from_vae(vae)  # type: ignore[arg-type]
+
+
 def test_training_the_gan_leaves_the_vae_alone() -> None:
     vae = trained_vae()
     before = kept(vae)
@@ -658,6 +664,7 @@ def test_rows_of_label_0_reach_below_it_in_the_named_block() -> None:
     before = labels.clone()
     torch.manual_seed(4)
     first, (weight, rows, z) = model.drawn(labels)
+    assert isinstance(rows, Tensor)
     torch.manual_seed(4)
     assert torch.equal(first[2], DESIGN.sample(labels))
     assert torch.equal(labels, before)
@@ -931,6 +938,25 @@ def test_pictures_of_another_shape_are_refused() -> None:
     sentence = "this model takes images of shape (B, 3, 16, 16), not (2, 3, 32, 32)"
     with pytest.raises(ValueError, match=re.escape(sentence)):
         small().encode(torch.rand(2, 3, 32, 32))
+
+
+@pytest.mark.parametrize("shape", [(6, 3, 32, 32), (6, 1, 16, 16), (6, 3, 8, 8)])
+def test_a_gan_without_an_encoder_refuses_them_too(shape: tuple[int, ...]) -> None:
+    gan = GAN(DESIGN, size=16, width=2)
+    _, labels = batch()
+    sentence = f"this model takes images of shape (B, 3, 16, 16), not {shape}"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        gan.training_step(torch.rand(shape), labels, gan.optimizers(1e-3))
+
+
+def test_a_gan_of_noise_alone_trains_on_labelled_images_as_on_others() -> None:
+    images, labels = batch()
+    losses = []
+    for known in (labels, labels[:, :0], torch.full_like(labels, float("nan"))):
+        torch.manual_seed(0)
+        gan = GAN(LatentDesign.lsc((), size=8), size=16, width=2)
+        losses.append(gan.training_step(images, known, gan.optimizers(1e-3)))
+    assert losses[0] == losses[1] == losses[2]
 
 
 # --- A training of some seconds -------------------------------------------------------------------

@@ -963,6 +963,24 @@ def test_pictures_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
             read(torch.rand(shape))
 
 
+@pytest.mark.parametrize("shape", [(6, 1, 16, 16), (6, 3, 8, 8)])
+def test_an_infogan_does_not_train_on_them(shape: tuple[int, ...]) -> None:
+    model = info()
+    sentence = f"this model takes images of shape (B, 1, 8, 8), not {shape}"
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        model.training_step(torch.rand(shape), batch()[1], model.optimizers(1e-3))
+
+
+def test_pictures_whose_pixels_are_bytes_are_refused() -> None:
+    model = semi().eval()
+    images = (255 * batch()[0]).byte()
+    for read in (model.classify, model.codes):
+        with pytest.raises(ValueError, match=r"numbers in \[0, 1\], not torch.uint8: give it"):
+            read(images)
+        with pytest.raises(ValueError, match=r"in \[0, 1\], and these run from \S+ to 25\d: give"):
+            read(images.float())
+
+
 # --- Building, saving and loading -----------------------------------------------------------------
 
 

@@ -173,6 +173,18 @@ def test_labels_name_the_columns() -> None:
     assert design.labels(2, C=0.5, A=1).tolist() == [[1.0, 0.0, 0.5]] * 2
     assert design.labels().tolist() == [[0.0, 0.0, 0.0]]
     assert design.labels(0).shape == (0, 3)
+    of_all_names = LatentDesign.lsc(["count", "self", "labels"], 1, size=3)
+    assert of_all_names.labels(2, count=1, labels=0.5).tolist() == [[1.0, 0.0, 0.5]] * 2
+
+
+@pytest.mark.parametrize(
+    "labels", [torch.ones(4, 3), torch.full((4, 2), math.nan), torch.ones(4, 0)]
+)
+def test_a_design_without_names_looks_at_no_label(labels: Tensor) -> None:
+    design = LatentDesign.lsc((), size=5)
+    assert torch.equal(design.mean(labels), torch.zeros(4, 5))
+    same = design.sample(count=4, generator=torch.Generator().manual_seed(3))
+    assert torch.equal(design.sample(labels, generator=torch.Generator().manual_seed(3)), same)
 
 
 # --- Its law --------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from lscgan.networks import (
     Decoder,
     Discriminator,
     Encoder,
+    InfoTrunk,
     carried,
     move,
     stage_widths,
@@ -42,6 +43,17 @@ def test_encoder_and_decoder_mirror_each_other(size: int, channels: int) -> None
     scores = Discriminator(size, channels, width=2)(images)
     assert scores.shape == (2,)
     assert scores.dtype == torch.float32
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 32, 32), (2, 1, 16, 16), (2, 3, 8, 8), (3, 16, 16)])
+def test_every_reader_refuses_images_of_another_shape(shape: tuple[int, ...]) -> None:
+    sentence = re.escape(f"takes images of shape (B, 3, 16, 16), not {shape}")
+    reads = Discriminator(16, 3, width=2, doses=1)
+    for read in (Encoder(5, 16, 3, width=2), reads, reads.read, InfoTrunk(16, 3, 2, 8)):
+        with pytest.raises(ValueError, match=sentence):
+            read(torch.rand(shape))
+        with pytest.raises(ValueError, match=r"numbers in \[0, 1\], not torch.uint8: give it"):
+            read(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
 
 
 def test_widths_double_twice_and_then_stay() -> None:

@@ -178,9 +178,9 @@ def test_any_table_means_what_its_cells_say(draw: st.DataObject) -> None:
     files = dict.fromkeys(names, (1, 1))
     if min(map(len, sets)) < 2:
         with pytest.raises(ValueError, match=r"never varies|has no value"):
-            folder._labelled(files, path, None)
+            folder._labelled(files, path.parent, path, None)
     else:
-        found = folder._labelled(files, path, None)
+        found = folder._labelled(files, path.parent, path, None)
         assert found.files == names
         np.testing.assert_array_equal(found.labels, values)
 
@@ -281,6 +281,52 @@ def test_a_wrong_folder_gets_one_clear_sentence(
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(sentence)) as raised:
         call(tmp_path)
     assert "\n" not in str(raised.value)
+
+
+def test_links_that_lead_nowhere_are_named_together(tmp_path: Path) -> None:
+    own(tmp_path / "photos", 12)
+    (tmp_path / "more").mkdir()
+    plain(tmp_path / "more" / "a.png", 3)
+    (tmp_path / "photos" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (tmp_path / "photos" / "self.png").symlink_to("self.png")
+    (tmp_path / "photos" / "again").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos" / "more").symlink_to(tmp_path / "more")  # this one is as good as a folder
+    (tmp_path / "more" / "back").symlink_to(tmp_path / "more")
+    with pytest.raises(ValueError, match=r"4 files in .*photos cannot be read: ") as raised:
+        data.load("folder", root=tmp_path / "photos", size=8)
+    said = str(raised.value)
+    for name, why in (
+        ("again", "a link back to a folder that it lies in"),
+        ("gone.png", "a link to nothing"),
+        ("more/back", "a link back to a folder that it lies in"),
+        ("self.png", os.strerror(errno.ELOOP)),
+    ):
+        assert f"{name} ({why})" in said
+    assert "more/a.png" not in said
+
+
+def test_files_that_a_table_elsewhere_names_are_looked_for_in_the_root(tmp_path: Path) -> None:
+    own(tmp_path / "photos", 12)
+    table = tmp_path / "tables" / "mine.csv"
+    table.parent.mkdir()
+    shutil.move(tmp_path / "photos" / "labels.csv", table)
+    loaded = data.load("folder", root=tmp_path / "photos", table=table, size=8)
+    assert torch.equal(loaded.images.float().mean(dim=(1, 2, 3)), loaded.column("number"))
+    table.write_text(table.read_text().replace("003.png", "300.png"))
+    with pytest.raises(ValueError, match=r"names 1 files, .* not in \S*photos: 300.png"):
+        data.load("folder", root=tmp_path / "photos", table=table, size=8)
+
+
+def test_a_column_may_have_any_name_that_a_design_takes(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    rows = [f"{i:03d}.png,{i % 2},{i % 3 % 2},{i % 5 % 2}" for i in range(12)]
+    own(tmp_path / "photos", 12, "\n".join(["file,count,self,z", *rows]))
+    names = data.load("folder", root=tmp_path / "photos", size=8).names
+    design = LatentDesign.lsc(names, 2, size=8)
+    asked = dict(zip(names, (1.0, 0.5, 0.25), strict=True))
+    assert design.labels(3, **asked).tolist() == [[1.0, 0.5, 0.25]] * 3
+    still = torch.zeros(3, 8)
+    assert torch.equal(design.shift(still, **asked), design.mean(design.labels(3, **asked)))
 
 
 def test_a_table_in_another_encoding_and_one_of_spreadsheets_own(tmp_path: Path) -> None:
@@ -422,7 +468,8 @@ def test_any_frame_means_the_same_as_csv_and_as_parquet(draw: st.DataObject) -> 
     read: list[Any] = []
     for ending in (".csv", ".parquet"):
         try:
-            read.append(folder._labelled(files, base.with_suffix(ending), None).labels)
+            table = base.with_suffix(ending)
+            read.append(folder._labelled(files, base.parent, table, None).labels)
         except ValueError as error:
             read.append(re.sub(r"^\S+: |it is \S+ ", "", str(error)))
     np.testing.assert_array_equal(*read)
@@ -814,6 +861,101 @@ def _bytes(many: packing.Pictures, row: int) -> io.BytesIO:
     content = many.read(row)
     assert isinstance(content, bytes)
     return io.BytesIO(content)
+
+
+def failing(many: packing.Pictures, row: int, times: int) -> packing.Pictures:
+    """The same pictures; a disk fails so many times when the picture of a row is asked for."""
+    failed: list[int] = []
+
+    def read(wanted: int) -> Path | bytes:
+        if wanted == row and len(failed) < times:
+            failed.append(row)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return many.read(wanted)
+
+    return dataclasses.replace(many, read=read)
+
+
+def test_a_disk_that_fails_for_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused: list[float] = []
+    monkeypatch.setattr(time, "sleep", paused.append)
+    made = packing.pack(failing(pictures(9), 4, times=len(packing._PAUSES)), tmp_path, "p", 8)
+    assert paused == list(packing._PAUSES)
+    (tmp_path / "fresh").mkdir()
+    assert torch.equal(made, packing.pack(pictures(9), tmp_path / "fresh", "p", 8))
+
+
+def test_a_disk_that_fails_for_good_costs_nothing_of_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "_BLOCK", 2)
+    monkeypatch.setattr(packing, "_PAUSES", (0.0, 0.0))
+    many = pictures(20)
+    sentence = r"^10.png cannot be read \(Input/output error\), tried 3 times: .* is kept, and the"
+    with pytest.raises(OSError, match=sentence) as raised:
+        packing.pack(failing(many, 10, times=3), tmp_path, "p", 8, workers=1)
+    assert "\n" not in str(raised.value)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    read: list[int] = []
+
+    def noted(row: int) -> Path | bytes:
+        read.append(row)
+        return many.read(row)
+
+    made = packing.pack(dataclasses.replace(many, read=noted), tmp_path, "p", 8)
+    assert sorted(read) == list(range(10, 20))
+    (tmp_path / "fresh").mkdir()
+    assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
+
+
+def test_a_decoder_that_raises_what_a_disk_does_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pillow has OSErrors for broken pictures."""
+    asked: list[int] = []
+
+    def read(row: int) -> Path | bytes:
+        asked.append(row)
+        return b"no picture" if row == 2 else pictures(4).read(row)
+
+    monkeypatch.setattr(time, "sleep", lambda pause: pytest.fail("it waited"))
+    broken = dataclasses.replace(pictures(4), read=read)
+    with pytest.raises(ValueError, match=r"1 of 4 pictures cannot be used: 2\.png"):
+        packing.pack(broken, tmp_path, "p", 8)
+    assert sorted(asked) == [0, 1, 2, 3]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_old_pack_is_there_until_the_new_one_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    old = packing.pack(pictures(20), tmp_path, "p", 8).clone()
+    (path,) = tmp_path.glob("*.npy")
+    fewer = pictures(12, stamp="b")
+    with pytest.raises(KeyboardInterrupt):
+        packing.pack(interrupted(fewer, 5), tmp_path, "p", 8, workers=1)
+    assert np.array_equal(np.load(path), old.numpy())
+    assert "There are 12 pictures for p-8, where there were 20: if" in capsys.readouterr().out
+
+    # Room for the new one alone is needed: what the old one takes is not free.
+    usage = shutil.disk_usage(tmp_path)
+    room = 12 * 3 * 8 * 8 + packing.SPARE
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=room - 1))
+    (part,) = tmp_path.glob("*.part")
+    part.unlink()
+    with pytest.raises(OSError, match=f"; {path.name} there, packed before the pictures changed"):
+        packing.pack(fewer, tmp_path, "p", 8)
+    assert path.is_file()
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=room))
+
+    capsys.readouterr()
+    assert len(packing.pack(fewer, tmp_path, "p", 8)) == 12
+    assert [place.suffix for place in sorted(tmp_path.iterdir())] == [".json", ".npy"]
+    room += 3 * 8 * 8
+    packing.pack(pictures(13, stamp="c"), tmp_path, "p", 8)  # more than before needs no word
+    assert capsys.readouterr().out.count("There are") == 1
 
 
 def test_going_on_needs_room_for_the_rest_alone(
@@ -1307,6 +1449,17 @@ nan = float("nan")
         ([[nan, 1], [nan, 0]] * 20, "a is known of no image: nothing can be learnt of it"),
         ([[1, 1], [1, 0]] * 20, "a never varies here: its block learns nothing"),
         ([[1, 1], [0, 0]] + [[0, 1], [0, 0]] * 99, "a is rare: 1 images with it, 199 without"),
+        (
+            [[20, 1], [59, 0], [35, 1], [nan, 0]] * 10,
+            "a runs from 20 to 59, far from the labels 0 and 1 that a block is designed for: bring "
+            "it to 0 to 1 first, by (value - 20) / 39",
+        ),
+        ([[0, 1], [100, 0], [35, 1]] * 10, "a runs from 0 to 100, far from the labels 0 and 1 tha"),
+        ([[-9, 1], [0, 0], [2, 1]] * 10, "a runs from -9 to 2, far from the labels 0 and 1 that a"),
+        (
+            [[1, 1], [2, 0], [1, 0], [2, 1]] * 10,
+            "a is 1 or 2, which a model takes for amounts: make them 0 and 1, by (value - 1) / 1",
+        ),
     ],
 )
 def test_what_may_go_wrong_is_said(rows: Any, sentence: str) -> None:

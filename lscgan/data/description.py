@@ -14,6 +14,9 @@ from lscgan.data.labelled import LabelledImages
 RARE = 0.01
 """A smaller share of images with an attribute (or without it) is called rare."""
 
+FAR = 2.0
+"""Labels further than this from 1/2, in root mean square, are off the scale of a design."""
+
 EXPECTED = 5.0
 """Two attributes that never meet exclude each other where chance alone would give so many."""
 
@@ -154,6 +157,8 @@ def _warnings(labels: np.ndarray, names: tuple[str, ...]) -> list[str]:
                 f"{name} is rare: {present:,} images with it, {len(known) - present:,} without; "
                 "batches seldom hold both"
             )
+        else:
+            warnings += _off_scale(name, known)
     for i, j in itertools.combinations(range(len(names)), 2):
         pair = labels[:, [i, j]]
         pair = pair[~np.isnan(pair).any(axis=1)]
@@ -164,6 +169,25 @@ def _warnings(labels: np.ndarray, names: tuple[str, ...]) -> list[str]:
 
 def _binary(values: np.ndarray) -> bool:
     return bool(np.isin(values, (0, 1)).all())
+
+
+def _off_scale(name: str, known: np.ndarray) -> list[str]:
+    """What labels that are far from 0 and 1, or codes other than these two, are to become."""
+    values = np.unique(known)
+    low, high = float(values[0]), float(values[-1])
+    from_zero = f"(value {'-' if low > 0 else '+'} {abs(low):g})" if low else "value"
+    scaled = f"{from_zero} / {high - low:g}"
+    if len(values) == 2 and not _binary(values) and (values == values.round()).all():
+        return [
+            f"{name} is {low:g} or {high:g}, which a model takes for amounts: make them 0 and 1, "
+            f"by {scaled}"
+        ]
+    if np.square(known - 0.5).mean() > FAR**2:
+        return [
+            f"{name} runs from {low:g} to {high:g}, far from the labels 0 and 1 that a block is "
+            f"designed for: bring it to 0 to 1 first, by {scaled}"
+        ]
+    return []
 
 
 def _exclusion(first: str, second: str, pair: np.ndarray) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def folder(
     place = Path(root).expanduser()
     if not place.is_dir():
         raise FileNotFoundError(f"there is no folder {place}")
-    files = dict(_files(place, ""))
+    files = _files(place)
     if table is None:
         table = next((t for t in ("labels.csv", "labels.parquet") if t in files), None)
     if table is None:
@@ -94,7 +95,7 @@ def folder(
         path = place / table  # an absolute path stays as it is
         if not path.is_file():
             raise FileNotFoundError(f"there is no table {path}")
-        rows = _labelled(files, path, attributes)
+        rows = _labelled(files, place, path, attributes)
         stem, checksum = path.stem, hashlib.sha256(path.read_bytes()).hexdigest()
     listing = _listing(place, files, rows, checksum)
     return listing.load(split, pack_folder(place, cache), stem, size, crop)
@@ -157,17 +158,41 @@ def split_of(file: str, seed: int = 0) -> str:
     return "test"
 
 
-def _files(folder: Path, prefix: str) -> Iterator[tuple[str, tuple[int, int]]]:
-    """Every file below a folder by its name from there, with its size and time; hidden ones not."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _files(Path(entry.path), f"{prefix}{entry.name}/")
-            else:
-                known = entry.stat()
-                yield prefix + entry.name, (known.st_size, known.st_mtime_ns)
+def _files(root: Path) -> dict[str, tuple[int, int]]:
+    """Every file below a folder by its name from there, with its size and time; hidden ones not.
+
+    Raises:
+        ValueError: some of them cannot be looked at.
+    """
+    files: dict[str, tuple[int, int]] = {}
+    faults: list[str] = []
+
+    def look(folder: str, prefix: str, above: tuple[str, ...]) -> None:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                name = prefix + entry.name
+                try:
+                    if entry.is_dir():
+                        real = os.path.realpath(entry.path)
+                        if real in above:
+                            raise OSError(errno.ELOOP, "a link back to a folder that it lies in")
+                        look(entry.path, f"{name}/", (*above, real))
+                    else:
+                        known = entry.stat()
+                        files[name] = (known.st_size, known.st_mtime_ns)
+                except OSError as error:
+                    lost = isinstance(error, FileNotFoundError) and entry.is_symlink()
+                    faults.append(f"{name} ({'a link to nothing' if lost else error.strerror})")
+
+    look(str(root), "", (os.path.realpath(root),))
+    if faults:
+        raise ValueError(
+            f"{len(faults)} files in {root} cannot be read: {listed(sorted(faults))}; repair or "
+            "remove them, with their rows in the table"
+        )
+    return files
 
 
 def _pictures(files: dict[str, tuple[int, int]]) -> list[str]:
@@ -210,7 +235,7 @@ def _classes(
 
 
 def _labelled(
-    files: dict[str, tuple[int, int]], path: Path, attributes: Sequence[str] | None
+    files: dict[str, tuple[int, int]], root: Path, path: Path, attributes: Sequence[str] | None
 ) -> _Rows:
     """The rows of a table that belongs to these files, checked."""
     columns = _parquet(path) if path.suffix.lower() in (".parquet", ".pq") else _csv(path)
@@ -225,7 +250,7 @@ def _labelled(
     if absent:
         raise ValueError(
             f"{path} names {len(absent)} files, in its first column {first!r}, that are not in "
-            f"{path.parent}: {listed(absent)}"
+            f"{root}: {listed(absent)}"
         )
     without = sorted(set(_pictures(files)) - set(names))
     if without:

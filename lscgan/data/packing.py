@@ -17,6 +17,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +45,11 @@ SPARE = 64 * 2**20
 _BLOCK = 64  # pictures that a thread reads at a time ...
 _BLOCK_BYTES = 8 * 2**20  # ... or fewer, so that large ones stay within memory
 _NAMED = 8  # files that a message names before it counts the rest
+_PAUSES = (0.2, 1.0, 3.0)  # seconds before a file that could not be read is tried again
+
+
+class _UnreadError(Exception):
+    """The bytes of a file could not be had, which says nothing about the picture in it."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +82,10 @@ def pack(
 ) -> Tensor:
     """The pictures, prepared, as one tensor that lies in a file: written once, mapped afterwards.
 
-    A killed or interrupted call goes on where it stopped when it is given again. Packs of the
-    same name whose source has changed since are removed. Threads do the work, because decoding
-    releases Python's lock.
+    A killed or interrupted call goes on where it stopped when it is given again, and so does one
+    that a disk or a connection failed. Packs of the same name whose source has changed since are
+    removed when the new one is whole. Threads do the work, because decoding releases Python's
+    lock.
 
     Args:
         folder: where packs lie; it exists.
@@ -92,9 +99,10 @@ def pack(
         uint8, (N, 3, size, size), memory-mapped. Writing into it changes no file.
 
     Raises:
-        ValueError: a picture cannot be read or is smaller than ``crop``; all such are named, up to
-            a few. Or a size is out of its range.
-        OSError: the disk is too small, which is checked first, or cannot be written.
+        ValueError: a picture is damaged or smaller than ``crop``; all such are named, up to a few.
+            Or a size is out of its range.
+        OSError: the disk is too small, which is checked first, or cannot be written; or a file
+            cannot be read, tried several times.
     """
     for what, value in (("size", size), ("crop", size if crop is None else crop)):
         if not isinstance(value, int) or value < 1:
@@ -129,12 +137,21 @@ def _write(
     workers: int,
 ) -> None:
     part = path.with_suffix(".part")
-    _remove_others(path, name)
+    older = _others(path, name, ".npy")
+    for stale in _others(path, name, ".part"):
+        _remove(stale)
     header, each = _header(shape), math.prod(shape[1:])
     # Pictures are written in order, so the length says how many are there. Two processes that
     # pack the same pictures write the same bytes to the same places.
     done = max(part.stat().st_size - len(header), 0) // each if part.is_file() else 0
-    _check_room(path.parent, (shape[0] - done) * each, shape)
+    _check_room(path.parent, (shape[0] - done) * each, shape, older)
+    before = max(((old.stat().st_size - len(header)) // each for old in older), default=0)
+    if shape[0] < before:
+        print(
+            f"There are {shape[0]:,} pictures for {name}, where there were {before:,}: if some "
+            "should not be missing, interrupt this and look for them. The old pack is kept until "
+            "the new one is whole."
+        )
     if pictures.terms:
         print(pictures.terms)
 
@@ -142,11 +159,10 @@ def _write(
         made, faults = np.zeros((len(rows), *shape[1:]), np.uint8), []
         for place, row in enumerate(rows):
             try:
-                found = pictures.read(row)
-                # At once: the decoder asks a file for its bytes in many small pieces.
-                content = found if isinstance(found, bytes) else found.read_bytes()
-                with Image.open(io.BytesIO(content)) as picture:
+                with Image.open(io.BytesIO(_content(pictures, row))) as picture:
                     made[place] = prepare(picture, shape[2], crop)
+            except _UnreadError:
+                raise
             except Exception as error:  # a broken file can raise nearly anything in its decoder
                 faults.append(f"{pictures.names[row]} ({_reason(error)})")
         return made, faults
@@ -179,6 +195,11 @@ def _write(
             with replacing(path.with_suffix(".json")) as temporary:
                 temporary.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
             _take_place(part, path, shape)
+    except _UnreadError as error:
+        raise OSError(
+            f"{error}, tried {len(_PAUSES) + 1} times: see that it is there and can be read; what "
+            "is packed so far is kept, and the next call goes on from there"
+        ) from error
     except OSError as error:
         part.unlink(missing_ok=True)  # a full disk is not left full
         if error.errno is None:  # `replacing` has said it already
@@ -190,6 +211,28 @@ def _write(
             f"{len(faults)} of {shape[0]} pictures cannot be used: {listed(faults)}; repair or "
             "remove them, with their rows in the table"
         )
+    for old in (*older, *_others(path, name, ".json")):
+        _remove(old)
+
+
+def _content(pictures: Pictures, row: int) -> bytes:
+    """The bytes of one file. A mounted drive fails for a moment now and then: it is asked again.
+
+    Raises:
+        _UnreadError: they cannot be read.
+    """
+    pauses = iter(_PAUSES)
+    while True:
+        try:
+            found = pictures.read(row)
+            # At once: the decoder asks a file for its bytes in many small pieces.
+            return found if isinstance(found, bytes) else found.read_bytes()
+        except OSError as error:
+            pause = next(pauses, None)
+            if pause is None:
+                reason = error.strerror or _reason(error)
+                raise _UnreadError(f"{pictures.names[row]} cannot be read ({reason})") from error
+            time.sleep(pause)
 
 
 def _take_place(part: Path, path: Path, shape: tuple[int, ...]) -> None:
@@ -200,23 +243,30 @@ def _take_place(part: Path, path: Path, shape: tuple[int, ...]) -> None:
             raise
 
 
-def _check_room(folder: Path, needed: int, shape: tuple[int, ...]) -> None:
+def _check_room(folder: Path, needed: int, shape: tuple[int, ...], older: list[Path]) -> None:
     free = shutil.disk_usage(folder).free
     if needed + SPARE > free:
+        names = listed(old.name for old in older)
+        spare = f"; {names} there, packed before the pictures changed, may go" if older else ""
         raise OSError(
             f"packing {shape[0]:,} pictures of {shape[2]} x {shape[3]} needs {needed / 2**20:,.0f} "
             f"MiB in {folder}, where {free / 2**20:,.0f} MiB are free: free some, or name a folder "
-            "on another disk with cache=...",
+            f"on another disk with cache=...{spare}",
         )
 
 
-def _remove_others(path: Path, name: str) -> None:
-    """Packs of this name from before the source changed: nothing will ask for them again."""
-    for old in path.parent.glob(f"{name}-*"):
-        fingerprint = old.stem.removeprefix(f"{name}-")
-        if len(fingerprint) == 16 and old.stem != path.stem:
-            with contextlib.suppress(OSError):  # Windows keeps files that are mapped
-                old.unlink()
+def _others(path: Path, name: str, ending: str) -> list[Path]:
+    """Files of this name from before the source changed: nothing will ask for them again."""
+    return [
+        old
+        for old in path.parent.glob(f"{name}-*{ending}")
+        if len(old.stem.removeprefix(f"{name}-")) == 16 and old.stem != path.stem
+    ]
+
+
+def _remove(old: Path) -> None:
+    with contextlib.suppress(OSError):  # Windows keeps files that are mapped
+        old.unlink()
 
 
 # --- One picture ----------------------------------------------------------------------------------

@@ -48,10 +48,10 @@ def load(name: str, split: str = "train", **options: Any) -> LabelledImages:
     * ``root``: the folder;
     * ``table``: a CSV or Parquet file in it, one row a picture: the first column names the file,
       every other one is an attribute: 0 and 1, -1 and 1, true and false, yes and no, any real
-      amounts, or blank where the label is not known. A column ``split`` says train, validation or
-      test. By default ``labels.csv`` or ``labels.parquet`` where there is one; without a table
-      each sub-folder is a class (``source["classes"]`` names them), and folders train, validation
-      and test above those are splits;
+      amounts on a scale of about 0 to 1, or blank where the label is not known. A column
+      ``split`` says train, validation or test. By default ``labels.csv`` or ``labels.parquet``
+      where there is one; without a table each sub-folder is a class (``source["classes"]`` names
+      them), and folders train, validation and test above those are splits;
     * ``size``, ``crop``: sides in pixels of the pictures made and of the centred square that is
       cut out first; see :func:`lscgan.data.packing.prepare`;
     * ``attributes``: the columns wanted, all by default;
@@ -80,7 +80,7 @@ def load(name: str, split: str = "train", **options: Any) -> LabelledImages:
         FileNotFoundError: the files are missing and cannot be downloaded; the message says where
             to put them.
         ImportError: a Parquet table is to be read and pyarrow is not installed.
-        OSError: a pack does not fit on the disk, or cannot be written.
+        OSError: a pack does not fit on the disk, or cannot be written, or a picture cannot be read.
     """
     if name not in _SOURCES:
         raise ValueError(f"there is no data set {name!r}: there are {', '.join(_SOURCES)}")

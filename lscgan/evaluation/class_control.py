@@ -123,8 +123,9 @@ class ClassFidelity:
         frechet: Frechet distance of the judge's 128 features; no FID, and comparable within one
             judge alone.
         diversity: the spread of the judge's features within a class, in units of the real
-            images': the mean over classes of the ratio of total variances. 0 is one prototype a
-            class, 1 as varied as real images.
+            images': the mean over classes of the ratio of total variances, of which those are
+            left out that have fewer than two real images. 0 is one prototype a class, 1 as varied
+            as real images.
         nearness: median distance, in pixels, of generated images to the nearest of the images
             whose labels were kept, in units of real images' distance. Well below 1: the labelled
             images are copied. None without such images.
@@ -157,15 +158,23 @@ def class_fidelity(
     """Compare generated images with real ones that the model was not trained on.
 
     Args:
-        real: one class label; as many images are generated as it has a class, on average.
+        real: one class label; as many images are generated as it has a class, on average. Images
+            whose class is not known are left out, here and of ``kept``.
         mapping: the class of each value of the code, for codes that were not tied to labels.
         kept: the images whose labels the model was given, to see whether it copies them.
 
     Raises:
-        ValueError: the design has no such categorical code.
+        ValueError: the design has no such categorical code, or there are fewer than two real
+            images a class, on average.
     """
     code, classes = _categorical(model, code)
+    real = real.select(real.labelled)
     per_class = len(real) // classes
+    if per_class < 2:
+        raise ValueError(
+            f"{len(real)} real images of a known class are too few for {classes} classes: give at "
+            f"least {2 * classes}"
+        )
     z = samples_of(model, code, per_class, generator)
     pictures = seen(model, z, lambda images: images)  # (N, C, H, W)
     features = in_pieces(judge.features, pictures).float()
@@ -174,9 +183,11 @@ def class_fidelity(
     ratios = []
     for value, own in enumerate(features.split(per_class)):
         of_class = real_features[truth == (value if mapping is None else mapping[value])]
-        ratios.append(float(own.var(dim=0).sum() / of_class.var(dim=0).sum()))
+        if len(of_class) > 1:
+            ratios.append(float(own.var(dim=0).sum() / of_class.var(dim=0).sum()))
     nearness = None
-    if kept is not None:
+    kept = None if kept is None else kept.select(kept.labelled)
+    if kept:
         ours = _nearest(pictures, kept.float()).median()
         nearness = float(ours / _nearest(real.float(), kept.float()).median())
     return ClassFidelity(

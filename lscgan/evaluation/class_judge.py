@@ -11,7 +11,7 @@ from lscgan.data import LabelledImages
 from lscgan.evaluation.intervals import Interval, wilson_interval
 from lscgan.evaluation.pictures import in_pieces
 from lscgan.models.augmentation import translate
-from lscgan.networks import require_shape
+from lscgan.networks import require_shape, require_unit_range
 
 FEATURES = 128
 MOVED = 2
@@ -89,14 +89,21 @@ class ClassJudge(nn.Module):
         """(B, C, H, W) in [0, 1] -> logits (B, K), float32.
 
         Raises:
-            ValueError: the images have another shape than the judge's.
+            ValueError: as :meth:`features`.
         """
         logits: Tensor = self.head(self.features(images)).float()
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """The last hidden layer, (B, C, H, W) -> (B, 128)."""
+        """The last hidden layer, (B, C, H, W) in [0, 1] -> (B, 128).
+
+        Raises:
+            ValueError: the images have another shape than the judge's, or, in eval mode at least,
+                their pixels are no numbers in [0, 1].
+        """
         require_shape(images, self.channels, self.size, "judge")
+        if not self.training:
+            require_unit_range(images, "judge")
         features: Tensor = self.body(images)
         return features
 
@@ -113,7 +120,16 @@ class ClassJudge(nn.Module):
     def training_step(
         self, images: Tensor, labels: Tensor, optimizers: dict[str, torch.optim.Optimizer]
     ) -> dict[str, Tensor]:
-        """Cross-entropy of the class; labels (B, 1)."""
+        """Cross-entropy of the class; labels (B, 1).
+
+        Raises:
+            ValueError: a label is not known.
+        """
+        if bool(labels.isnan().any()):
+            raise ValueError(
+                "a judge of classes learns from images whose class is known: give it "
+                "data.select(data.labelled)"
+            )
         if self.moved:
             images = translate(images, MOVED, "replicate")
         if self.mirrored:
@@ -150,7 +166,13 @@ def class_accuracy(logits: Tensor, data: LabelledImages) -> Interval:
 
     Args:
         logits: (N, K).
-        data: N images with one class label.
+        data: N images with one class label; those whose class is not known are left out.
+
+    Raises:
+        ValueError: no image's class is known.
     """
-    right = logits.argmax(dim=1).cpu() == data.labels[:, 0].long()
+    known = data.labelled  # (N,)
+    if not bool(known.any()):
+        raise ValueError("no image's class is known here: accuracy needs labels")
+    right = logits.argmax(dim=1).cpu()[known] == data.labels[known, 0].long()
     return wilson_interval(int(right.sum()), len(right))

@@ -42,7 +42,8 @@ def edit(model: Editable, images: Tensor, /, **amounts: float | Tensor) -> Tenso
         (B, C, H, W) in [0, 1], on the CPU.
 
     Raises:
-        ValueError: the images have another shape than the model's, or an unknown attribute.
+        ValueError: the images have another shape than the model's, their pixels are no numbers in
+            [0, 1], or an unknown attribute.
     """
     moved = model.design.shift(encoded(model, images), **amounts)  # (B, D)
     return seen(model, moved, lambda pictures: pictures)  # (B, C, H, W)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lscgan.evaluation.pictures import in_pieces, laplacian, resized
+from lscgan.networks import require_unit_range
 
 SIZE = 32
 SLACK = 1.1
@@ -48,7 +49,11 @@ class FaceGate(nn.Module):
 
         The residual is what the components leave unexplained; the distance is measured along
         them, in their standard deviations; roughness is the mean absolute Laplacian at 64x64.
+
+        Raises:
+            ValueError: not a batch of three-channel images with pixels in [0, 1].
         """
+        require_unit_range(images, "gate")
         flat = resized(images, SIZE).flatten(1) - self.centre  # (B, 3072)
         along = flat @ self.axes  # (B, K)
         residual = (flat - along @ self.axes.T).norm(dim=1)  # (B,)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lscgan.data import LabelledImages
 from lscgan.evaluation.intervals import Interval, wilson_interval
 from lscgan.evaluation.pictures import AT_ONCE, in_pieces, resized
-from lscgan.networks import Encoder
+from lscgan.networks import Encoder, require_unit_range
 
 CURVATURE = "curvature"
 SIZE = 64
@@ -59,7 +59,14 @@ class AttributeJudge(nn.Module):
         return self.names
 
     def features(self, images: Tensor) -> Tensor:
-        """The last hidden layer, (B, 3, H, W) in [0, 1] -> (B, 128)."""
+        """The last hidden layer, (B, 3, H, W) in [0, 1] -> (B, 128).
+
+        Raises:
+            ValueError: not a batch of three-channel images, or, in eval mode at least, their pixels
+                are no numbers in [0, 1].
+        """
+        if not self.training:
+            require_unit_range(images, "judge")
         return torch.cat(self.body(resized(images, SIZE)), dim=1)  # (B, F)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -86,9 +93,13 @@ class AttributeJudge(nn.Module):
 
         Args:
             read: the outputs, (B, A + further).
-            labels: the same in the data, (B, A + further).
+            labels: the same in the data, (B, A + further); the mean is over the known ones.
         """
-        loss = nn.functional.binary_cross_entropy_with_logits(read, labels)
+        known = ~labels.isnan()  # (B, A)
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            read, labels.nan_to_num(), weight=known.float()
+        )
+        loss = loss * _over_known(known)
         return {"loss": loss, "attributes": loss}
 
     def training_step(
@@ -132,9 +143,20 @@ class FaceJudge(AttributeJudge):
     def losses(self, read: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Cross-entropy for the attributes and squared error for the curvature, each ()."""
         attributes = super().losses(read[:, :-1], labels[:, :-1])["attributes"]
-        curvature = nn.functional.mse_loss(read[:, -1], labels[:, -1])
+        known = ~labels[:, -1].isnan()  # (B,)
+        seen = torch.where(known, read[:, -1], 0.0)
+        curvature = nn.functional.mse_loss(seen, labels[:, -1].nan_to_num()) * _over_known(known)
         loss = attributes + CURVATURE_WEIGHT * curvature / len(self.names)
         return {"loss": loss, "attributes": attributes, "curvature": curvature}
+
+
+def _over_known(known: Tensor) -> Tensor:
+    """What turns a mean in which unknown labels count 0 into one over the known: exactly 1 if all.
+
+    A quotient of tensors, since some devices multiply by the rounded inverse of a plain number.
+    """
+    count = known.sum()
+    return torch.full_like(count, known.numel()) / count.clamp_min(1)
 
 
 def worn(images: Tensor) -> Tensor:
@@ -177,7 +199,8 @@ class AttributeReport:
 
     Attributes:
         count: pictures read.
-        accuracy: share read as labelled, with its 95% interval, by attribute.
+        accuracy: share read as labelled among the pictures whose label is known, with its 95%
+            interval, by attribute.
         sensitivity: the same share among the pictures with the attribute; None where none has it.
         specificity: the same share among those without it; None where all have it.
         calibration_error: expected calibration error of the probabilities in 10 bins (Naeini et
@@ -228,15 +251,20 @@ def attribute_report(judge: AttributeJudge, data: LabelledImages) -> AttributeRe
 
     Args:
         judge: in eval mode, on the CPU.
-        data: real pictures, or samples with the labels that they were drawn for; 0 or 1.
+        data: real pictures, or samples with the labels that they were drawn for; 0 or 1. Labels
+            that are not known (NaN) are left out, attribute by attribute.
 
     Raises:
-        ValueError: ``data`` lacks one of the judge's names, or has no picture.
+        ValueError: ``data`` lacks one of the judge's names, or knows it of no picture.
     """
+    labels = torch.stack([data.column(name) for name in judge.names], dim=1)  # (N, A)
+    known, truth = ~labels.isnan(), labels > 0.5  # (N, A) each
+    for name, any_known in zip(judge.names, known.any(dim=0).tolist(), strict=True):
+        if not any_known:
+            raise ValueError(f"{name} is known of no picture here: a report needs some labels")
     read = torch.cat(  # a piece at a time: as float32 the pictures take four times the memory
         [judge.attributes(piece.float() / 255).cpu() for piece in data.images.split(AT_ONCE)]
     )  # (N, A)
-    truth = torch.stack([data.column(name) for name in judge.names], dim=1) > 0.5  # (N, A)
     right = (read > 0.5) == truth  # (N, A)
 
     def shares(of: Tensor) -> dict[str, Interval | None]:
@@ -249,12 +277,12 @@ def attribute_report(judge: AttributeJudge, data: LabelledImages) -> AttributeRe
     return AttributeReport(
         count=len(data),
         accuracy={
-            name: wilson_interval(int(right[:, i].sum()), len(data))
+            name: wilson_interval(int(right[known[:, i], i].sum()), int(known[:, i].sum()))
             for i, name in enumerate(judge.names)
         },
-        sensitivity=shares(truth),
-        specificity=shares(~truth),
-        calibration_error=_calibration_error(read, truth.float()),
+        sensitivity=shares(truth & known),
+        specificity=shares(~truth & known),
+        calibration_error=_calibration_error(read[known], truth[known].float()),
     )
 
 
@@ -262,11 +290,16 @@ def judge_report(judge: FaceJudge, data: LabelledImages, bins: int = 5) -> Judge
     """The same with the curvature; ``data`` has a ``"curvature"`` label.
 
     Raises:
-        ValueError: ``data`` lacks one of the judge's names or the curvature.
+        ValueError: ``data`` lacks one of the judge's names or the curvature, or knows it of no
+            picture.
     """
     true_curvature = data.column(CURVATURE)  # (N,)
+    known = ~true_curvature.isnan()  # (N,)
+    if not bool(known.any()):
+        raise ValueError(f"{CURVATURE} is known of no picture here: a report needs some labels")
     attributes = attribute_report(judge, data)
-    error = judge.curvature(data.float()).cpu() - true_curvature  # (N,)
+    error = (judge.curvature(data.float()).cpu() - true_curvature)[known]  # (M,)
+    true_curvature = true_curvature[known]  # (M,)
     edges = torch.linspace(float(true_curvature.min()), float(true_curvature.max()), bins + 1)
     place = torch.bucketize(true_curvature, edges[1:-1])
     bias = {
@@ -282,7 +315,6 @@ def judge_report(judge: FaceJudge, data: LabelledImages, bins: int = 5) -> Judge
 
 
 def _calibration_error(probability: Tensor, truth: Tensor, bins: int = 10) -> float:
-    probability, truth = probability.flatten(), truth.flatten()
     place = (probability * bins).long().clamp(0, bins - 1)
     gaps = [
         (place == i).float().mean()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lscgan.evaluation.pictures import in_pieces, resized
+from lscgan.networks import require_unit_range
 
 SIZE = 64
 ORIENTATIONS = 9
@@ -57,7 +58,12 @@ class MouthJudge(nn.Module):
         self.register_buffer("weight", torch.zeros(1 + inputs + products))
 
     def edges(self, images: Tensor) -> Tensor:
-        """Histograms of edge directions by cell, (B, 3, H, W) -> (B, cells * 9)."""
+        """Histograms of edge directions by cell, (B, 3, H, W) in [0, 1] -> (B, cells * 9).
+
+        Raises:
+            ValueError: not a batch of three-channel images with pixels in [0, 1].
+        """
+        require_unit_range(images, "judge")
         top, bottom, left, right = (round(share * SIZE) for share in self.region)
         grey = resized(images, SIZE).mean(dim=1, keepdim=True)  # (B, 1, 64, 64)
         grey = grey[..., top - 1 : bottom + 1, left - 1 : right + 1]

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lscgan.networks import require_fractions
+
 AT_ONCE = 256
 """Pictures a judge looks at together."""
 
@@ -15,10 +17,11 @@ def resized(images: Tensor, size: int) -> Tensor:
     """Images at another size, antialiased: (B, C, H, W) -> (B, C, size, size).
 
     Raises:
-        ValueError: not a batch of three-channel images.
+        ValueError: not a batch of three-channel images, or their pixels are whole numbers.
     """
     if images.ndim != 4 or images.shape[1] != 3:
         raise ValueError(f"a judge takes images of shape (B, 3, H, W), not {tuple(images.shape)}")
+    require_fractions(images, "judge")
     if images.shape[-2:] == (size, size):
         return images
     return torch.nn.functional.interpolate(

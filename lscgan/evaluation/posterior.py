@@ -31,7 +31,8 @@ class PosteriorReport:
         active: dimensions whose posterior mean varies with the image, beyond what the prior's own
             mean explains.
         read_out: share of images whose label is read rightly from the block's posterior mean, by
-            which of the two prior means it lies nearer to; by attribute.
+            which of the two prior means it lies nearer to; by attribute, those left out that are
+            known of no image.
         psnr: of reconstructions from the posterior mean, in decibels.
     """
 
@@ -51,13 +52,18 @@ def posterior(model: VAE, data: LabelledImages) -> PosteriorReport:
     """Encode a data set and report how the latent space is used.
 
     Args:
-        model: in eval mode.
+        model: in eval mode; its encoder infers all of z.
         data: its labels are the design's, in the design's order.
 
     Raises:
-        ValueError: the data's names are not the design's.
+        ValueError: the data's names are not the design's, or the model is a conditional VAE.
     """
     design = model.design
+    if model.inferred(design) != design.size:
+        raise ValueError(
+            f"a {type(model).__name__}'s encoder infers the noise alone and is handed the labels: "
+            "this report is of models whose encoder infers all of z"
+        )
     if design.names and tuple(data.names) != design.names:
         raise ValueError(
             f"the design's attributes are {', '.join(design.names)}; the data's are "
@@ -80,7 +86,10 @@ def posterior(model: VAE, data: LabelledImages) -> PosteriorReport:
             truth = data.column(code.name)  # (N,)
             own = mean[:, design.block(code.name)].mean(dim=1)  # (N,)
             nearer_one = own > (code.at_zero + code.at_one) / 2  # (N,)
-            read_out[code.name] = float((nearer_one == (truth > 0.5)).float().mean())
+            known = ~truth.isnan()  # (N,)
+            if bool(known.any()):
+                right = (nearer_one == (truth > 0.5))[known]  # (M,)
+                read_out[code.name] = float(right.float().mean())
     return PosteriorReport(
         count=len(data),
         kl={part.name: float(kl[design.block(part.name)].sum()) for part in design.parts},

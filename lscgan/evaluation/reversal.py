@@ -24,6 +24,9 @@ from lscgan.evaluation.judges import Judges
 FROWN = -0.15
 """A mouth is called a frown below this curvature: flat mouths are read as 0 give or take 0.1."""
 
+GROUP = 20
+"""A group of fewer faces says too little to stand in a report."""
+
 AMOUNTS = (-2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0)
 
 
@@ -55,14 +58,20 @@ class Dose:
 
     @property
     def worst_group(self) -> tuple[str, float]:
-        """The group of faces that passes the gate least often, and how often."""
+        """The group of faces that passes the gate least often, and how often.
+
+        Raises:
+            ValueError: no group of faces was large enough, see :func:`reversal`.
+        """
+        if not self.passed_by_group:
+            raise ValueError(f"no group has {GROUP} faces or more: measure more of them")
         name = min(self.passed_by_group, key=lambda group: self.passed_by_group[group][0])
         return name, self.passed_by_group[name][0]
 
 
 @dataclass(frozen=True)
 class ReversalReport:
-    """The dose-response of one attribute: a :class:`Dose` an amount, in order."""
+    """The dose-response of one attribute: a :class:`Dose` an amount, in the order asked for."""
 
     attribute: str
     count: int
@@ -80,13 +89,13 @@ class ReversalReport:
         raise ValueError(f"{amount} was not measured: {[dose.amount for dose in self.doses]} were")
 
     def curve(self, judge: str) -> tuple[list[float], list[float], list[float]]:
-        """Mean curvature over the amounts by one judge, with the interval's low and high ends."""
+        """Mean curvature by one judge, dose by dose, with the interval's low and high ends."""
         means, lows, highs = zip(*(dose.curvature[judge] for dose in self.doses), strict=True)
         return list(means), list(lows), list(highs)
 
     def monotone(self, judge: str) -> bool:
         """Whether mean curvature grows with every amount."""
-        means, _, _ = self.curve(judge)
+        means = [dose.curvature[judge][0] for dose in self._by_amount()]
         return all(a < b for a, b in itertools.pairwise(means))
 
     def linear_range(self, judge: str, tolerance: float = 0.5) -> tuple[float, float]:
@@ -101,7 +110,7 @@ class ReversalReport:
         """
         slope = self.at(1.0).curvature[judge][0] - self.at(0.0).curvature[judge][0]
         low, high = 0.0, 1.0
-        pairs = list(itertools.pairwise(self.doses))
+        pairs = list(itertools.pairwise(self._by_amount()))
 
         def linear(a: Dose, b: Dose) -> bool:
             own = (b.curvature[judge][0] - a.curvature[judge][0]) / (b.amount - a.amount)
@@ -116,6 +125,9 @@ class ReversalReport:
                 break
             high = b.amount
         return low, high
+
+    def _by_amount(self) -> list[Dose]:
+        return sorted(self.doses, key=lambda dose: dose.amount)
 
     def to_dict(self) -> dict[str, Any]:
         """For a run's record."""
@@ -142,19 +154,21 @@ def reversal(
         model: any model with a design and ``decode``; with ``images``, also ``encode``.
         judges: the face judge reads the other attributes, it and the mouth judge the curvature.
             The gate's verdict is reported; no picture is left out of the means for it.
-        labels: (N, A), 0 or 1; the attribute's own column is set to 0. Without them, ``count``
-            random rows that a rendered face can have.
+        labels: (N, A), 0 or 1; the attribute's own column is set to 0 for faces that are drawn.
+            Without them, ``count`` random rows that a rendered face can have.
         attribute: whose block is moved.
         amounts: in label units, 0 among them.
-        images: (N, C, H, W) in [0, 1], with their labels; or None to sample.
+        images: (N, C, H, W) in [0, 1], with their labels, the attribute's own 0 or nearer to 0
+            than to 1; or None to sample.
         generator: the source of labels and latent vectors.
 
     Groups of faces, for the means by group: those with each value of each other attribute
-    (``"Eyeglasses=1"``) and those without any of them (``"none"``), where there are 20 or more.
+    (``"Eyeglasses=1"``) and those without any of them (``"none"``), where there are at least
+    :data:`GROUP`.
 
     Raises:
-        ValueError: amounts lack 0, the attribute is unknown, or images and labels differ in
-            number.
+        ValueError: amounts lack 0, the attribute is unknown, images and labels differ in number,
+            or an image has the attribute or a label that is not known.
     """
     design = model.design
     if 0.0 not in amounts:
@@ -166,6 +180,15 @@ def reversal(
     columns = attribute_columns(design, judges.face)
     own = design.names.index(attribute)
     labels = requested(design, labels, count, generator)
+    if images is not None:
+        if not bool(labels.isfinite().all()):
+            raise ValueError("a label is not known: give data.select(data.labelled) alone")
+        without = labels[:, own] < 0.5  # (N,)
+        if not bool(without.all()):
+            raise ValueError(
+                f"{int((~without).sum())} of {len(labels)} images are labelled {attribute}, and "
+                "amounts are counted from label 0: give images without it"
+            )
     labels[:, own] = 0.0
     if images is None:
         z = design.sample(labels, generator=generator)  # (N, D)
@@ -219,7 +242,7 @@ def _groups(names: Sequence[str], asked: Tensor) -> dict[str, Tensor]:
     for i, name in enumerate(names):
         groups[f"{name}=0"], groups[f"{name}=1"] = ~asked[:, i], asked[:, i]
     groups["none"] = ~asked.any(dim=1)
-    return {name: rows for name, rows in groups.items() if int(rows.sum()) >= 20}
+    return {name: rows for name, rows in groups.items() if int(rows.sum()) >= GROUP}
 
 
 def _share(which: Tensor) -> Interval:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lscgan.latent import LatentDesign
-from lscgan.networks import Decoder, Encoder, require_shape
+from lscgan.networks import Decoder, Encoder, require_unit_range
 
 
 class LatentModel(nn.Module):
@@ -57,9 +57,6 @@ class LatentModel(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.parameters()).device
-
-    def _check_images(self, images: Tensor) -> None:
-        require_shape(images, self.channels, self.size, "model")
 
     # -- saving it ----------------------------------------------------------------------------
 
@@ -144,9 +141,11 @@ class EncodingModel(ConvolutionalModel):
         """q(z|x)'s mean and log-variance: (B, C, H, W) in [0, 1] -> (B, D), (B, D).
 
         Raises:
-            ValueError: the images have another shape than the model's.
+            ValueError: the images have another shape than the model's, or, in eval mode at least,
+                their pixels are no numbers in [0, 1].
         """
-        self._check_images(images)
+        if not self.training:
+            require_unit_range(images, "model")
         mean, log_variance = self.encoder(images)
         return mean, log_variance
 

@@ -54,7 +54,15 @@ class LSCGAN(EncodingModel, GAN):
 
         Args:
             carry: as in :class:`ConvolutionalModel`; the VAE's by default.
+
+        Raises:
+            ValueError: the VAE's encoder does not infer all of z, as a conditional VAE's does not.
         """
+        if vae.inferred(vae.design) != vae.design.size:
+            raise ValueError(
+                f"an LSC-GAN's encoder infers all of z, a {type(vae).__name__}'s the noise alone: "
+                "start from an LSCVAE"
+            )
         decoder = (vae.upsampling, vae.flow, vae.unpainted, vae.carry if carry is None else carry)
         nets = (vae.size, vae.channels, vae.width, *decoder)
         gan = cls(vae.design, recipe, *nets)

@@ -104,7 +104,6 @@ class SSInfoGAN(InfoGAN):
             name = self._labelled[0]
         if name not in self._labelled:
             raise ValueError(f"name one of the labelled codes: {', '.join(self._labelled)}")
-        self._check_images(images)
         logits: Tensor = self.q_ss(self.trunk(images.to(self.device)))[name]
         return logits
 
