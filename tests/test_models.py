@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -259,10 +260,10 @@ def test_attribute_vectors_are_exact_where_the_world_is_linear(
     assert model.design == LatentDesign.conditional(("Smiling", "Bangs"), 1, size=5)
     noise = torch.randn(2, 3, generator=chance)
     z = torch.cat([torch.tensor([[smiling, bangs]]).expand(2, 2), noise], dim=1)
-    # In three dimensions one direction is at right angles to both vectors: their cross product.
-    free = torch.linalg.cross(vectors[0], vectors[1])
-    left = (noise @ free)[:, None] * free / free.square().sum()
-    expected = left + constant + smiling * vectors[0] + bangs * vectors[1]
+    # The noise's covariance is I less that of what the labels say.
+    told = vectors.T.numpy() @ np.cov(labels.T, bias=True) @ vectors.numpy()
+    root = torch.from_numpy(scipy.linalg.sqrtm(np.eye(3) - told).real).float()
+    expected = noise @ root + constant + smiling * vectors[0] + bangs * vectors[1]
     torch.testing.assert_close(model.decode(z)[:, :, 0, 0], expected, atol=1e-4, rtol=1e-4)
 
 
@@ -301,13 +302,15 @@ def test_arithmetic_is_asked_like_any_other_model() -> None:
         names = ("Bangs", "Smiling")
 
         def attributes(self, images: Tensor) -> Tensor:
-            steps = STEPS.float() / 255 @ vae.lines  # (2, 3)
-            seen = images[:, :, 0, 0] - model.vectors[2]  # (B, 3)
-            return torch.linalg.lstsq(steps.T, seen.T).solution.T.flip(1)  # (B, 2)
+            seen = torch.linalg.solve(vae.lines.T, images[:, :, 0, 0].T - model.vectors[2, :, None])
+            told = torch.linalg.lstsq(STEPS.float().T / 255, seen).solution.T  # (B, 2)
+            return told.flip(1)
 
     vae = Linear()
     labels = torch.randint(2, (40, 2), generator=torch.Generator().manual_seed(1)).float()
     model = Arithmetic(vae, coloured(labels))
+    still = model.decode
+    model.decode = lambda z: still(z * torch.tensor([1, 1, 0, 0, 0]))  # type: ignore[method-assign]
     report = control(model, Colours(), labels)  # type: ignore[arg-type]
     assert report.mean == 1.0
     turned = control(model, Colours(), 1 - labels)  # type: ignore[arg-type]

@@ -65,8 +65,9 @@ class Arithmetic(nn.Module):
     An attribute's vector is by how much the posterior mean of images moves with its label, the
     other labels held fixed: the coefficients of a linear regression. ``decode`` draws
     G(noise + constant + sum of label * vector), so that it can be asked like any other model. The
-    noise is taken at right angles to every vector: left in, it would change the attributes itself
-    and speak against the labels.
+    noise has the covariance I less what the labels explain, so that all vectors together are
+    distributed as the prior: whole noise would change the attributes itself, and speak against
+    the labels.
 
     Args:
         vae: a trained VAE whose prior is N(0, I), in eval mode.
@@ -95,14 +96,20 @@ class Arithmetic(nn.Module):
         ones = torch.ones(len(data), 1)
         inputs = torch.cat([data.labels, ones], dim=1)  # (N, A + 1)
         self.vectors = torch.linalg.lstsq(inputs, means).solution  # (A + 1, D)
-        self.spanned = torch.linalg.qr(self.vectors[:-1].T).Q  # (D, A), orthonormal
+        # V^T Cov(y) V is what the labels explain, with its directions and its shares of a unit
+        # variance; the root of I less it leaves all other directions as they are.
+        centred = (data.labels - data.labels.mean(dim=0)) / len(data) ** 0.5  # (N, A)
+        explained = centred @ self.vectors[:-1]  # (N, D)
+        _, scale, directions = torch.linalg.svd(explained, full_matrices=False)
+        self.directions = directions  # (R, D), orthonormal
+        self.taken = 1 - (1 - scale.square()).clamp_min(0).sqrt()  # (R,)
 
     def decode(self, z: Tensor) -> Tensor:
         """(labels, noise) of shape (B, A + D) -> images (B, C, H, W) in [0, 1]."""
         attributes = len(self.design.names)
         labels = nn.functional.pad(z[:, :attributes], (0, 1), value=1.0)  # (B, A + 1)
-        noise, spanned = z[:, attributes:], self.spanned.to(z.device)
-        noise = noise - noise @ spanned @ spanned.T  # (B, D)
+        noise, directions = z[:, attributes:], self.directions.to(z.device)
+        noise = noise - noise @ directions.T * self.taken.to(z.device) @ directions  # (B, D)
         moved = noise + labels @ self.vectors.to(z.device)  # (B, D)
         return self.vae.decode(moved)
 
