@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import LogLocator, NullFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
@@ -77,10 +78,11 @@ font-size:.8125rem;font-variant-numeric:tabular-nums}
 </style>"""
 
 # Without scripts the slider can do nothing: show all frames below one another, labelled, instead.
+# Later figures on a page repeat the style above, so that these rules must be more specific to win.
 _NO_SCRIPT = """<noscript><style>
-.lscgan-strip label{display:none}
-.lscgan-strip .lscgan-rows{display:grid}
-.lscgan-strip img{aspect-ratio:auto!important;object-fit:fill!important}
+.lscgan-figure.lscgan-strip label{display:none}
+.lscgan-figure.lscgan-strip .lscgan-rows{display:grid}
+.lscgan-figure.lscgan-strip img{aspect-ratio:auto!important;object-fit:fill!important}
 </style></noscript>"""
 
 # The whole behaviour of a film strip. It stands in the slider's own attribute, so that it needs no
@@ -361,6 +363,8 @@ def curve(
         for label, height in (references or {}).items():
             _reference(axes, label, height)
         axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale)
+        if xscale == "log":
+            _log_ticks(axes)
         if ylim is not None:
             axes.set_ylim(*ylim)
         if len(bands) > 1:
@@ -796,6 +800,15 @@ def _canvas(axes: Axes) -> Canvas:
     return canvas
 
 
+def _log_ticks(axes: Axes) -> None:
+    """Name enough numbers on a logarithmic x axis: powers of ten alone may be one, or none."""
+    left, right = axes.get_xlim()
+    if right / left < 300:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+
+
 def _reference(axes: Axes, label: str, height: float) -> None:
     axes.axhline(height, color="#595959", linestyle=(0, (4, 3)), linewidth=1.3, zorder=1.5)
     axes.annotate(
@@ -888,8 +901,7 @@ def _image(
     data = base64.b64encode(picture).decode()
     look = "" if style is None else f'style="{style}" '
     return (
-        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" decoding="async" '
-        f'decoding="async" {look}'
+        f'<img alt="{html.escape(alt)}" width="{width}" height="{height}" decoding="async" {look}'
         f'src="data:image/{media};base64,{data}">'
     )
 

@@ -40,6 +40,7 @@ class Page(HTMLParser):
         assert not self.open, f"never closed: {self.open}"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs), f"an attribute twice: {attrs}"
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
@@ -388,6 +389,28 @@ def labelled(columns: dict[str, list[float]], count: int, **source: Any) -> Labe
     return LabelledImages(grey, labels, tuple(columns), source)
 
 
+def test_a_log_axis_names_more_than_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    def named(*x: float) -> list[str]:
+        found: list[Any] = []
+
+        def spy(canvas: Any, alt: str, caption: str) -> figures.Figure:
+            found.extend(canvas.axes)
+            canvas.draw_without_rendering()
+            return figures.Figure("", alt, caption, b"", "svg")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(figures, "_figure_of", spy)
+            line(x=x, series={"judge": [0] * len(x)}, xscale="log")
+        (axis,) = (axes.xaxis for axes in found)
+        low, high = axis.get_view_interval()
+        shown = [(tick.get_loc(), tick.label1.get_text()) for tick in axis.get_major_ticks()]
+        return [text for place, text in shown if low <= place <= high]
+
+    assert named(0.8, 2, 8) == ["1", "2", "5"]
+    assert named(10, 50, 132, 500) == ["10", "20", "50", "100", "200", "500"]
+    assert len(named(0.01, 0.1, 30)) > 2  # so wide that powers of ten are enough
+
+
 def drawn_by(monkeypatch: pytest.MonkeyPatch, data: LabelledImages) -> list[Any]:
     """The axes that `describe` draws, on a page of a size that can be read."""
     found: list[Any] = []
@@ -451,7 +474,7 @@ def test_a_data_sets_bars_and_matrix_are_those_of_its_labels(
         "10 images with 4 labels. The least balanced is hat: 20% of the images have it. never is "
         "unknown most often, for 10 images. "
     )
-    assert figure.caption.endswith("data.describe warns of 1 thing.")
+    assert figure.caption.endswith("data.describe warns of 2 things.")  # of never and of age
     assert "the shortest is hat with 20%, the longest beard with 40%" in figure.alt
     assert "A sheet of 10 pictures." in figure.alt
 

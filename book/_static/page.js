@@ -1,12 +1,9 @@
-// Font Awesome replaces every <i class="fa ..."> by a drawing, and with it the buttons that widgets
-// still hold on to: Play would stop working, and every widget linked to it. The icons come from its
-// style sheet alone.
-window.FontAwesomeConfig = { autoReplaceSvg: false };
-
 document.addEventListener("DOMContentLoaded", () => {
-  // The search button shows "Search Ctrl+K" but calls itself "Search": who speaks to the page names
-  // what they see. Without the label the button is called by its text.
-  for (const button of document.querySelectorAll(".search-button__button[aria-label]")) {
+  // The search button shows "Search Ctrl+K" but calls itself "Search"; a folded cell shows "Show code
+  // cell source" but calls itself "Toggle hidden content". Who speaks to the page names what they
+  // see. Without the label both are called by their text.
+  const mislabelled = ".search-button__button[aria-label], details.hide > summary[aria-label]";
+  for (const button of document.querySelectorAll(mislabelled)) {
     button.removeAttribute("aria-label");
   }
   // A list whose entries are no list items reads as empty to a screen reader.
