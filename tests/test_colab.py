@@ -125,6 +125,26 @@ def test_every_notebook_starts_with_the_same_install_cell() -> None:
     assert cell.count("%pip") == 1
 
 
+@pytest.mark.parametrize("beside", ["nothing", "a folder", "a package"])
+def test_the_install_cell_installs_unless_the_library_is_there(beside: str, tmp_path: Path) -> None:
+    """A folder of runs named lscgan, or a clone of the repository, is no installation."""
+    cell = code_of(NOTEBOOKS[0])[0].source
+    program = re.sub(r"%pip install -q .*", 'print("installs", _source)', cell)
+    if beside != "nothing":
+        (tmp_path / "lscgan").mkdir()
+    if beside == "a package":
+        (tmp_path / "lscgan" / "__init__.py").touch()
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program],  # without site-packages nothing is installed
+        cwd=tmp_path,
+        env={"LSCGAN_SOURCE": "here.whl"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == ("" if beside == "a package" else "installs here.whl\n")
+
+
 @each_notebook
 def test_a_notebook_needs_nothing_above_its_folder(path: Path) -> None:
     """Colab opens a notebook alone: no picture, file or module beside it is there."""
