@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from test_training import Toy, numbered, same, seen_in, settings
-from torch import Tensor
+from torch import Tensor, nn
 
 from lscgan.data import LabelledImages
 from lscgan.training import RunFolder, identity, train
@@ -300,15 +300,24 @@ def test_the_claim_is_there_while_a_run_is_not_complete(tmp_path: Path) -> None:
     assert not (tmp_path / "runtime.json").exists()
 
 
-def test_temporary_files_that_may_still_be_written_stay(tmp_path: Path) -> None:
+def test_temporary_files_that_may_still_be_written_stay_until_the_end(tmp_path: Path) -> None:
     names = [".state.safetensors.x1y2", ".metrics.jsonl.ab", ".samples.png.q", ".tmpA1b2C3"]
+    seen: list[list[str]] = []
+
+    def there() -> list[str]:
+        return [name for name in names if (tmp_path / name).exists()]
+
+    def watch(module: nn.Module) -> dict[str, float]:
+        seen.append(there())
+        return {}
+
     for age in (3 * 3600, 0):
         for name in names:
             (tmp_path / name).write_bytes(b"half")
             os.utime(tmp_path / name, (time.time() - age,) * 2)
-        train(Toy(), numbered(), settings(), tmp_path, resume=False)
-        left = [name for name in names if (tmp_path / name).exists()]
-        assert left == ([] if age else names)
+        train(Toy(), numbered(), settings(), tmp_path, resume=False, watch=watch)
+        assert seen[-1] == ([] if age else names)
+        assert there() == []
 
 
 def test_a_state_holds_the_counts_of_now(tmp_path: Path) -> None:

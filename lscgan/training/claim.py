@@ -70,13 +70,15 @@ def clear(run: RunFolder) -> None:
         (run.path / name).unlink(missing_ok=True)
 
 
-def sweep(run: RunFolder) -> None:
+def sweep(run: RunFolder, older: float = 0.0) -> None:
     """Remove the temporary files that a kill left half written: ours, and safetensors' own.
 
-    Another runtime may be writing a young one.
+    Args:
+        run: the folder.
+        older: seconds since one was written to; another runtime may be writing a young one.
     """
     for name in (".*.safetensors*", ".*.json*", ".*.png*", ".tmp??????"):
         for half in run.path.glob(name):
             with contextlib.suppress(FileNotFoundError):
-                if time.time() - half.stat().st_mtime > STALE:
+                if time.time() - half.stat().st_mtime >= older:
                     half.unlink()

@@ -229,7 +229,7 @@ def train(
     if fresh:
         claim.clear(run)
         run.write_json("config.json", config)
-    claim.sweep(run)
+    claim.sweep(run, older=claim.STALE)
     device = pick_device(settings.device)
     module.to(device).to(memory_format=torch.channels_last)
     devices = [device] if device.type == "cuda" else []
@@ -508,6 +508,7 @@ class _Training:
         )
         self.run.state.unlink(missing_ok=True)
         self.claim.release()
+        claim.sweep(self.run)  # what a kill left a moment before this run began
 
 
 # -- small things -----------------------------------------------------------------------------
