@@ -87,15 +87,11 @@ def run_make(given: argparse.Namespace) -> int:
 
 
 def run_check(given: argparse.Namespace) -> int:
-    from lscgan.coursework import checking, reports
+    from lscgan.coursework import checking, judge, reports
 
     if not given.submission.exists():
         raise ValueError(f"there is no {given.submission}")
-    if given.hidden is None and given.against in (given.submission, given.submission.parent):
-        raise ValueError(
-            f"{given.submission} would be compared with itself: move your work to another folder,"
-            " and bring the empty notebook back"
-        )
+    judge.keep_memory_private()
     among = checking.assignments(given.hidden, given.against)
     limits = checking.Limits(given.seconds, given.memory)
     if given.submission.is_dir():
@@ -103,6 +99,7 @@ def run_check(given: argparse.Namespace) -> int:
     else:
         content = checking.read(given.submission)
         results = [checking.check(given.submission.name, content, among, limits)]
+        results = checking.counted(results, among)
         print(reports.table(results[0]))
     texts = {
         given.report: reports.json_text,
@@ -141,7 +138,8 @@ def _check_folder(
         given.jobs or cores(),
     )
     done = {one.submission: one for one in tqdm(found, total=len(handed_in), unit="notebook")}
-    results = [done[name] for name in handed_in]
+    results = checking.counted([done[name] for name in handed_in], among)
+    keep(results)
     print("\n\n".join(map(reports.table, results)))
     return results
 

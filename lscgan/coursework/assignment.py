@@ -78,6 +78,11 @@ class Assignment:
             if cell.role in ("check", "hidden")
         }
 
+    def is_filled(self) -> bool:
+        """Whether it was read from a student notebook whose gaps are not as they were given."""
+        given = self.cells[0].metadata.get("gaps")
+        return given is not None and given != _fingerprint_of_gaps(self.cells)
+
     def with_role(self, *roles: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.role in roles]
 
@@ -113,7 +118,10 @@ def _joined(cell: dict[str, Any]) -> str:
 
 
 def cells_of(notebook: dict[str, Any]) -> list[Cell]:
-    """The cells of a notebook, whatever it is. Colab keeps a cell's id in its metadata."""
+    """The cells of a notebook, whatever it is. Colab keeps a cell's id in its metadata.
+
+    Where ids were lost, a cell goes by the name in its ``lscgan`` metadata.
+    """
     found = []
     for cell in notebook["cells"]:
         metadata = cell.get("metadata")
@@ -128,7 +136,9 @@ def cells_of(notebook: dict[str, Any]) -> list[Cell]:
                 tags=tuple(map(str, tags)) if isinstance(tags, list) else (),
             )
         )
-    return found
+    ids = {cell.id for cell in found}
+    named = [(cell, str(cell.metadata.get("cell", cell.id))) for cell in found]
+    return [cell if name in ids else replace(cell, id=name) for cell, name in named]
 
 
 def checksum(*parts: Any) -> str:
@@ -223,9 +233,13 @@ def for_students(cells: Iterable[Cell], expected: dict[str, str]) -> list[Cell]:
         if cell.role in ("student", "answer"):
             cell = with_gaps(cell, cell.id)
         shown = {key: cell.metadata[key] for key in SHOWN_TO_STUDENTS if key in cell.metadata}
+        if cell.role in ("student", "answer"):
+            shown["cell"] = cell.id  # stays where the id itself is lost
         given.append(replace(cell, metadata=shown))
-    # Tells whether the expected output belongs to the master as it is now.
+    # Tells whether the expected output belongs to the master as it is now,
     given[0].metadata["master"] = fingerprint(cells)
+    # and whether the gaps are as they were given.
+    given[0].metadata["gaps"] = _fingerprint_of_gaps(given)
     return given
 
 
@@ -236,6 +250,20 @@ def expected_id(cell: Cell) -> str:
 def fingerprint(cells: Iterable[Cell]) -> str:
     """Of a master's cells: changes whenever any of them does."""
     return checksum([[cell.id, cell.code, cell.source, cell.metadata] for cell in cells])[:16]
+
+
+def _fingerprint_of_gaps(cells: Iterable[Cell]) -> str:
+    return checksum([[c.id, c.source.strip()] for c in cells if c.role == "student"])[:16]
+
+
+def expected_text(assignment: Assignment, check: Cell) -> str | None:
+    """What a student notebook says that a check should print, or None."""
+    for cell in assignment.cells:
+        if cell.id == expected_id(check) and (
+            found := re.search(r"^```text\n(.*?)\n```$", cell.source, re.MULTILINE | re.DOTALL)
+        ):
+            return found[1]
+    return None
 
 
 # Where a check finds its assignments

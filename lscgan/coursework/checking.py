@@ -24,6 +24,7 @@ import matplotlib
 import psutil
 from IPython.core.inputtransformer2 import TransformerManager
 
+import lscgan
 from lscgan.coursework import judge
 from lscgan.coursework.assignment import (
     FILL,
@@ -31,6 +32,7 @@ from lscgan.coursework.assignment import (
     Cell,
     cells_of,
     checksum,
+    expected_text,
     of_student_notebook,
     parse_notebook,
     unpack,
@@ -38,9 +40,25 @@ from lscgan.coursework.assignment import (
 
 LIBRARY = Path(__file__).resolve().parents[2]
 LARGEST = 20 * 2**20
-"""Bytes of a submission that is read."""
+"""Bytes of a submission without its outputs."""
+
+LARGEST_FILE = 5 * LARGEST
+"""Bytes of a submission that are read."""
+
+LONGEST_CELL = 20_000
+"""Characters of a cell that is read."""
+
+MOST_MAGICS = 20
+"""Magics of a cell: IPython reads a cell anew for each."""
 
 _GRACE = 60.0  # seconds the judge has beyond the limit, to start and to end
+_STARTING = threading.Lock()
+_JUDGES: set[int] = set()
+"""Processes that judge; changed under ``_STARTING``, so that none is taken for an orphan."""
+
+_EARLIER: set[int] = set()
+"""Children that this process had before the first of these judges: whoever calls may have some."""
+
 _PARSING = threading.Lock()
 """Python 3.11 counts the recursion of all parsing threads together, and fails when two parse."""
 
@@ -92,6 +110,7 @@ class Result:
         assignment: the name, or None where the file answers none.
         problem: what kept the whole submission from being checked, or None.
         notes: locked cells that failed.
+        settled: False where a limit or a fault of the machine had a say: another run may differ.
     """
 
     submission: str
@@ -101,6 +120,7 @@ class Result:
     exercises: tuple[Exercise, ...] = ()
     answers: tuple[Answer, ...] = ()
     notes: tuple[str, ...] = ()
+    settled: bool = True
 
     @property
     def points(self) -> float:
@@ -127,6 +147,7 @@ class Result:
             tuple(Exercise(**exercise) for exercise in said["exercises"]),
             tuple(Answer(**answer) for answer in said["answers"]),
             tuple(said["notes"]),
+            said.get("settled", False),  # of an older version: is run again
         )
 
 
@@ -175,39 +196,81 @@ def _own_ids(assignment: Assignment) -> set[str]:
 def refusals(assignment: Assignment, submitted: Iterable[Cell]) -> dict[str, str]:
     """Why an exercise is not run at all: a sentence, by exercise."""
     theirs = list(submitted)
-    names = imports(cell.source for cell in (*assignment.cells, *theirs) if cell.code)
     refused: dict[str, str] = {}
+    usable: list[tuple[Cell, str]] = []
     for cell in assignment.with_role("student"):
         found = [other for other in theirs if other.id == cell.id]
-        said = None
-        if not found:
-            said = f"the cell {cell.id} is missing: copy your answer into a fresh notebook"
-        elif len(found) > 1:
-            said = f"{len(found)} cells are called {cell.id}: keep one of them"
-        elif not found[0].code:
-            said = f"the cell {cell.id} is no code cell any more: make it one"
-        elif found[0].source.strip() == cell.source.strip():
-            said = FILL
-        elif re.search(r"^\s*%%", found[0].source, re.MULTILINE):
-            said = f"the cell {cell.id} has a cell magic (%%): write plain Python"
-        elif used := forbidden(found[0].source, cell.metadata.get("forbidden", ()), names):
+        if said := _unusable(cell, found):
+            refused.setdefault(str(cell.exercise), said)
+        else:
+            usable.append((cell, found[0].source))
+    locked = [cell.source for cell in assignment.with_role("locked") if cell.code]
+    names = imports([*locked, *(source for _, source in usable)])
+    for cell, source in usable:
+        if used := forbidden(source, cell.metadata.get("forbidden", ()), names):
             said = f"the cell {cell.id} uses {used}: write it yourself here"
-        if said:
             refused.setdefault(str(cell.exercise), said)
     return refused
 
 
+def _unusable(cell: Cell, found: list[Cell]) -> str | None:
+    """Why what was handed in for a student cell cannot be run, or None."""
+    if not found:
+        return f"the cell {cell.id} is missing: copy your answer into a fresh notebook"
+    if len(found) > 1:
+        return f"{len(found)} cells are called {cell.id}: keep one of them"
+    source = found[0].source
+    if not found[0].code:
+        return f"the cell {cell.id} is no code cell any more: make it one"
+    if source.strip() == cell.source.strip():
+        return FILL
+    if len(source) > LONGEST_CELL:
+        return f"the cell {cell.id} is longer than {LONGEST_CELL} characters: shorten it"
+    if bad := re.search("[\ud800-\udfff]", source):
+        line = source.count("\n", 0, bad.start()) + 1
+        return f"the cell {cell.id} has a broken character in line {line}: type that line anew"
+    if re.search(r"^[ \t]*%%", source, re.MULTILINE):
+        return f"the cell {cell.id} has a cell magic (%%): write plain Python"
+    try:
+        _tree(source)
+    except _TooManyMagics:
+        return f"the cell {cell.id} has more than {MOST_MAGICS} magics (%): write plain Python"
+    return None
+
+
+class _TooManyMagics(Exception):
+    pass
+
+
+class _Transformer(TransformerManager):
+    """IPython's reading of a cell, with fewer rounds: each round reads the whole cell."""
+
+    def do_token_transforms(self, lines: list[str]) -> list[str]:
+        for _ in range(MOST_MAGICS + 1):
+            changed, lines = self.do_one_token_transform(lines)
+            if not changed:
+                return lines
+        raise _TooManyMagics
+
+
 def _tree(source: str) -> ast.Module | None:
-    """A cell as Python; None where it is none, which the kernel will say better."""
+    """A cell as Python; None where it is none, which the kernel will say better.
+
+    Raises:
+        _TooManyMagics: it would take long to read.
+    """
     try:
         with _PARSING:
-            return ast.parse(TransformerManager().transform_cell(source))
+            return ast.parse(_Transformer().transform_cell(source))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
 
 
 def imports(sources: Iterable[str]) -> dict[str, str]:
-    """What the names that the cells import stand for, such as ``{"F": "torch.nn.functional"}``."""
+    """What names of the cells stand for, such as ``{"F": "torch.nn.functional"}``.
+
+    A name is known from its import, or from ``name = known.name``.
+    """
     names: dict[str, str] = {}
     for tree in filter(None, map(_tree, sources)):
         for node in ast.walk(tree):
@@ -218,6 +281,10 @@ def imports(sources: Iterable[str]) -> dict[str, str]:
             elif isinstance(node, ast.ImportFrom) and node.module:
                 for alias in node.names:
                     names[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+            elif isinstance(node, ast.Assign) and (dotted := _dotted(node.value, names)):
+                for target in node.targets:
+                    if isinstance(target, ast.Name):
+                        names[target.id] = dotted
     return names
 
 
@@ -233,15 +300,7 @@ def forbidden(source: str, entries: Iterable[str], names: dict[str, str]) -> str
     entries, tree = tuple(entries), _tree(source)
     if tree is None or not entries:
         return None
-    own = {
-        node.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-    } | {
-        node.id
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and not isinstance(node.ctx, ast.Load)
-    } | {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}  # fmt: skip
+    own = _own_names(tree)
     for used in _used(tree, {k: v for k, v in names.items() if k not in own}, own):
         for entry in entries:
             inside = used == entry or used.startswith(entry + ".")
@@ -250,26 +309,60 @@ def forbidden(source: str, entries: Iterable[str], names: dict[str, str]) -> str
     return None
 
 
+def _own_names(tree: ast.Module) -> set[str]:
+    """The names that a cell defines; ``name = name`` defines none, nor ``def f(name=name)``."""
+    own: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            own.add(node.name)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            arguments = {one.arg for one in ast.walk(node.args) if isinstance(one, ast.arg)}
+            own |= arguments - _names_in(ast.Load, node.args)
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr | ast.withitem):
+            own |= _names_in(ast.Store, node) - _names_in(ast.Load, node)
+        elif isinstance(node, ast.For | ast.AsyncFor | ast.comprehension):
+            own |= _names_in(ast.Store, node.target) - _names_in(ast.Load, node.iter)
+    return own
+
+
+def _names_in(context: type[ast.expr_context], code: ast.AST) -> set[str]:
+    """The names that a piece of code stores, or those that it loads."""
+    return {
+        one.id
+        for one in ast.walk(code)
+        if isinstance(one, ast.Name) and isinstance(one.ctx, context)
+    }
+
+
+def _dotted(node: ast.AST, names: dict[str, str]) -> str | None:
+    """``a.b.c`` as a text, with what ``a`` stands for; None where it is something else."""
+    parts = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if not isinstance(node, ast.Name):
+        return None
+    return ".".join([names.get(node.id, node.id), *reversed(parts)])
+
+
 def _used(tree: ast.Module, names: dict[str, str], own: set[str]) -> Iterator[str]:
-    """The dotted names a cell uses: imported, reached by attributes, or written as a text."""
+    """The dotted names a cell uses: imported, reached by attributes, or written as a text.
+
+    A docstring, and a text with spaces, names nothing.
+    """
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield node.value
+            if id(node) not in prose and not re.search(r"\s", node.value):
+                yield node.value
         elif isinstance(node, ast.Name) and node.id not in own:
             yield names.get(node.id, node.id)
         elif isinstance(node, ast.Attribute):
-            parts = [node.attr]
-            base = node.value
-            while isinstance(base, ast.Attribute):
-                parts.append(base.attr)
-                base = base.value
-            if isinstance(base, ast.Name):
-                parts.append(names.get(base.id, base.id))
-            yield ".".join(reversed(parts))
+            yield _dotted(node, names) or node.attr
 
 
 def restored(
@@ -284,13 +377,17 @@ def restored(
     """
     theirs = {cell.id: cell.source for cell in submitted}
     refused = set(refused)
-    references = assignment.references or {}
+    references = assignment.references
     return [
         {
             "id": cell.id,
             "source": theirs[cell.id] if cell.role == "student" else cell.source,
-            "reference": references.get(cell.id),
-            "tolerance": cell.metadata.get("tolerance", judge.TOLERANCE),
+            "reference": (
+                expected_text(assignment, cell) if references is None else references.get(cell.id)
+            ),
+            "tolerance": (
+                None if references is None else cell.metadata.get("tolerance", judge.TOLERANCE)
+            ),
             "advice": cell.metadata.get("advice", {}),
         }
         for cell in assignment.cells
@@ -303,7 +400,7 @@ def text_answers(assignment: Assignment, submitted: Iterable[Cell]) -> tuple[Ans
     theirs = {cell.id: cell.source for cell in submitted}
     found = []
     for cell in assignment.with_role("answer"):
-        text = theirs.get(cell.id, "")
+        text = theirs.get(cell.id, "")[:LONGEST_CELL]
         given = set(cell.source.splitlines())
         text = re.sub("<!--.*?-->", "", text, flags=re.DOTALL)
         text = "\n".join(line for line in text.splitlines() if line not in given).strip()
@@ -343,15 +440,7 @@ def judged(cells: list[dict[str, Any]], limits: Limits) -> dict[str, Any]:
         for fonts in Path(matplotlib.get_cachedir()).glob("fontlist*.json"):
             shutil.copy(fonts, home / "matplotlib")  # else each run spends seconds on its own
         job = {"nonce": secrets.token_hex(), "folder": str(folder), "cells": cells}
-        with subprocess.Popen(
-            [sys.executable, "-P", str(judge.__file__)],
-            cwd=place,
-            env=environment(home),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process:
+        with _started_judge(place, home) as process:
             try:
                 text = json.dumps(job | asdict(limits)).encode()
                 said, _ = process.communicate(text, limits.seconds + _GRACE)
@@ -363,16 +452,82 @@ def judged(cells: list[dict[str, Any]], limits: Limits) -> dict[str, Any]:
                 verdict = {"cells": {}, "stopped": said_of_it}
             finally:
                 process.kill()
+                process.wait()
+                with _STARTING:
+                    _JUDGES.discard(process.pid)
+                    judge.kill_all(_orphans)
                 _end_all_of(home)
         return verdict
 
 
+def _started_judge(place: str, home: Path) -> subprocess.Popen[bytes]:
+    judge.adopt_orphans()
+    with _STARTING:
+        if not _JUDGES:
+            _EARLIER.clear()
+            _EARLIER.update(child.pid for child in psutil.Process().children())
+        process = subprocess.Popen(
+            [sys.executable, "-P", str(judge.__file__)],
+            cwd=place,
+            env=environment(home),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        _JUDGES.add(process.pid)
+    return process
+
+
+def _orphans() -> list[psutil.Process]:
+    """Processes of a run whose judge ended before them (Linux): they became children of this one.
+
+    A judge has a session of its own, which no process below it can leave for ours.
+    """
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error, ProcessLookupError):
+            if child.pid not in _JUDGES | _EARLIER and os.getsid(child.pid) != os.getsid(0):
+                found += [child, *child.children(recursive=True)]
+    return found
+
+
 def _end_all_of(home: Path) -> None:
-    """End whatever still runs with this home folder: a run may have ended its judge."""
+    """End whatever still runs with this home folder, where no orphans are adopted."""
     for other in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
             if other.environ().get("HOME") == str(home):
                 other.kill()
+
+
+def judged_alone(
+    assignment: Assignment, submitted: list[Cell], refused: dict[str, str], limits: Limits
+) -> tuple[dict[str, Any], dict[str, str], bool]:
+    """Run a submission; an exercise that ends the kernel is left out, and the rest run again.
+
+    Args:
+        assignment: what is checked against.
+        submitted: the student's cells.
+        refused: a sentence for each exercise that is not run.
+        limits: of each run.
+
+    Returns:
+        the last verdict; ``refused`` with the exercises that ended the kernel; and whether every
+        run came to its end.
+    """
+    refused, settled = dict(refused), True
+    exercises = {cell.id: cell.exercise for cell in assignment.cells}
+    while True:
+        verdict = judged(restored(assignment, submitted, refused), limits)
+        said = verdict["cells"].items()
+        ended = next((name for name, one in said if one and one["error"] == "ended"), None)
+        settled = settled and ended is None and verdict["stopped"] is None
+        exercise = exercises[ended] if ended else None
+        if ended is None or exercise is None or exercise in refused:
+            return verdict, refused, settled
+        refused[exercise] = f"{verdict['stopped'] or 'the kernel ended'} in the cell {ended}"
+        if refused.keys() >= assignment.points().keys():
+            return verdict, refused, settled
 
 
 def check(
@@ -386,7 +541,8 @@ def check(
         among: the assignments it may answer.
         limits: of its run.
     """
-    result = Result(submission, key(content, among))
+    limits = limits or Limits()
+    result = Result(submission, key(content, among, limits))
     try:
         if len(content) > LARGEST:
             raise ValueError(
@@ -396,10 +552,15 @@ def check(
         assignment = answered(submitted, among)
         if assignment is None:
             raise ValueError(f"{submission} holds no cell of {', '.join(a.name for a in among)}")
+        if assignment.is_filled():
+            raise ValueError(
+                f"{assignment.name}.ipynb, which your answers are compared with, is not empty any"
+                " more: move your work to another folder, and bring the empty notebook back"
+            )
     except ValueError as error:
         return replace(result, problem=judge.one_line(str(error)))
     refused = refusals(assignment, submitted)
-    verdict = judged(restored(assignment, submitted, refused), limits or Limits())
+    verdict, refused, settled = judged_alone(assignment, submitted, refused, limits)
     return replace(
         result,
         assignment=assignment.name,
@@ -411,9 +572,15 @@ def check(
         notes=tuple(
             f"the locked cell {cell.id} failed: {_sentence(cell, verdict)}"
             for cell in assignment.with_role("locked")
-            if cell.code and cell.exercise is None and _sentence(cell, verdict)
+            if cell.code and cell.exercise is None and _failed(cell, verdict)
         ),
+        settled=settled,
     )
+
+
+def _failed(cell: Cell, verdict: dict[str, Any]) -> bool:
+    found = verdict["cells"].get(cell.id)
+    return found is not None and found["error"] != "not reached"
 
 
 def _sentence(cell: Cell, verdict: dict[str, Any]) -> str | None:
@@ -444,9 +611,11 @@ def _exercise(
 # Many submissions
 
 
-def key(content: bytes, among: Iterable[Assignment]) -> str:
-    """Changes when the submission does, or what it is checked against."""
-    return checksum(hashlib.sha256(content).hexdigest(), [one.checksum for one in among])[:16]
+def key(content: bytes, among: Iterable[Assignment], limits: Limits) -> str:
+    """Changes when the submission does, or what it is checked against, by what, or how long."""
+    against = [one.checksum for one in among]
+    handed_in = hashlib.sha256(content).hexdigest()
+    return checksum(handed_in, against, asdict(limits), lscgan.__version__)[:16]
 
 
 def submissions(folder: Path) -> dict[str, bytes]:
@@ -461,23 +630,62 @@ def submissions(folder: Path) -> dict[str, bytes]:
 
 
 def read(path: Path) -> bytes:
-    """What a file holds, no more than one byte too much; nothing where it cannot be read."""
+    """What a file holds; nothing where it cannot be read.
+
+    A large one comes without its outputs, and no more of it than one byte too much.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(LARGEST + 1)
+            content = file.read(LARGEST_FILE + 1)
     except OSError:
         return b""
+    if len(content) > LARGEST:
+        with contextlib.suppress(ValueError):
+            content = _without_outputs(parse_notebook(content, path.name))
+    return content[: LARGEST + 1]
+
+
+def _without_outputs(notebook: dict[str, Any]) -> bytes:
+    for cell in notebook["cells"]:
+        cell.pop("outputs", None)
+    return json.dumps(notebook).encode()
 
 
 def _check_safely(
-    submission: str, content: bytes, among: list[Assignment], limits: Limits | None
+    submission: str, content: bytes, among: list[Assignment], limits: Limits
 ) -> Result:
     """As `check`; a submission that meets a fault of ours costs only itself too."""
     try:
         return check(submission, content, among, limits)
     except Exception as error:
         problem = judge.one_line(f"could not be checked: {type(error).__name__}: {error}")
-        return Result(submission, key(content, among), problem=problem)
+        return Result(submission, key(content, among, limits), problem=problem, settled=False)
+
+
+def counted(results: Iterable[Result], among: Iterable[Assignment]) -> list[Result]:
+    """The results, where a submission that could not be checked counts in full.
+
+    It gets no point of the assignment that the others answer, or the only one there is. Where
+    there are several, nobody knows which one it would be.
+    """
+    results, known = list(results), {one.name: one for one in among}
+    names = {one.assignment for one in results if not one.problem} or set(known)
+    if len(names) != 1:
+        return results
+    (name,) = names
+    return [
+        replace(
+            one,
+            assignment=name,
+            exercises=tuple(
+                Exercise(exercise, 0, of, False, one.problem)
+                for exercise, of in known[str(name)].points().items()
+            ),
+        )
+        if one.problem
+        else one
+        for one in results
+    ]
 
 
 def check_all(
@@ -493,15 +701,17 @@ def check_all(
     Args:
         handed_in: what `submissions` read.
         among: the assignments they may answer.
-        known: results of an earlier call; a submission that has not changed is not run again.
+        known: results of an earlier call; a submission that has not changed is not run again,
+            unless a limit or a fault of the machine had a say.
         keep: is given all results so far whenever there is a new one.
         limits: of each run.
         jobs: how many at a time.
     """
-    before = {(result.submission, result.key): result for result in known}
+    limits = limits or Limits()
+    before = {(result.submission, result.key): result for result in known if result.settled}
     done: dict[str, Result] = {}
     for name, content in handed_in.items():
-        if found := before.get((name, key(content, among))):
+        if found := before.get((name, key(content, among, limits))):
             done[name] = found
             yield found
     keep([done[name] for name in handed_in if name in done])

@@ -8,8 +8,9 @@ writes the verdict (JSON) to its standard output:
      "cells": [{"id", "source", "reference", "tolerance", "advice"}, ...]}
     {"nonce": ..., "cells": {id: null or {"said": ..., "error": ...}}, "stopped": null or ...}
 
-The notebook with its references is read into memory and removed from the disk before the kernel
-starts. The kernel's processes are watched from here, and killed when they pass a limit.
+A tolerance of null compares names alone, no values. The notebook with its references is read into
+memory and removed from the disk before the kernel starts. The kernel's processes are watched from
+here, and killed when they pass a limit.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from queue import Empty
 from typing import Any
@@ -69,19 +70,44 @@ def agree(value: str, reference: str, tolerance: float) -> bool:
     return True
 
 
+def printed_values(printed: str, names: Iterable[str]) -> dict[str, list[str]]:
+    """The values that were printed under known names, each up to the next name or the line's end.
+
+    What stands before a name on its line is ignored, so that ``print(..., end=" ")`` in an answer
+    does not hide what the check prints next.
+    """
+    longest_first = sorted(names, key=len, reverse=True)
+    known = rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})[ \t]*=(?!=)"
+    found: dict[str, list[str]] = {}
+    for match in re.finditer(rf"({known})(.*?)(?={known}|$)", printed, re.MULTILINE):
+        found.setdefault(match[1][:-1].rstrip(), []).append(match[2].strip())
+    return found
+
+
 def difference(
-    printed: str, reference: str, tolerance: float | dict[str, float], advice: dict[str, str]
+    printed: str,
+    reference: str,
+    tolerance: float | dict[str, float] | None,
+    advice: dict[str, str],
 ) -> str | None:
-    """A sentence on the first named line of the reference that does not agree; None if all do."""
-    tolerances = tolerance if isinstance(tolerance, dict) else {"*": tolerance}
-    values = named_lines(printed)
-    for name, (wanted,) in named_lines(reference).items():
+    """A sentence on the first named line of the reference that does not agree; None if all do.
+
+    Without a tolerance values are not compared: each name must be printed once.
+    """
+    tolerances: dict[str, Any] = tolerance if isinstance(tolerance, dict) else {"*": tolerance}
+    references = named_lines(reference)
+    values = printed_values(printed, references)
+    for name, (wanted,) in references.items():
         given = values.get(name, [])
         if not given:
             return f"the check could not print {name!r}"
         if len(given) > 1:
-            return f"{name!r} was printed {len(given)} times: only the check may print it"
-        if not agree(given[0], wanted, tolerances.get(name, tolerances.get("*", TOLERANCE))):
+            return (
+                f"{name!r} was printed {len(given)} times: only the check may print it, so remove"
+                " that print from your cell"
+            )
+        allowed = tolerances.get(name, tolerances.get("*", TOLERANCE))
+        if allowed is not None and not agree(given[0], wanted, allowed):
             return advice.get(name, advice.get("*", f"{name!r} is not what it should be"))
     return None
 
@@ -198,14 +224,21 @@ def descendants() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
 
-def kill_descendants() -> None:
-    """End every process below this one: all are stopped first, so that none forks meanwhile."""
-    while living := [p for p in descendants() if p.status() != psutil.STATUS_ZOMBIE]:
+def kill_all(listed: Callable[[], list[psutil.Process]]) -> None:
+    """End all listed processes: all are stopped first, so that none forks meanwhile."""
+    while living := [p for p in listed() if p.is_running() and not _is_zombie(p)]:
         for act in ("suspend", "kill"):
             for process in living:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     getattr(process, act)()
         psutil.wait_procs(living, timeout=1)
+
+
+def _is_zombie(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def watch(
@@ -239,13 +272,19 @@ def watch(
             else:
                 continue
             stop(reason)
-            kill_descendants()
+            kill_all(descendants)
 
 
 def adopt_orphans() -> None:
     """Let processes whose parent ended stay below this one (Linux), where the watch sees them."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+
+
+def keep_memory_private() -> None:
+    """Let no other process of this user read this one's memory (Linux): it holds references."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -271,7 +310,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     pytest.main(arguments, plugins=[judging])
     done.set()
     guard.join()
-    kill_descendants()
+    kill_all(descendants)
     if not judging.verdicts and not stopped:
         stopped.append("the kernel could not be started: check again when the machine is less busy")
     return {
@@ -289,6 +328,7 @@ def main() -> None:
     for standard in (0, 1, 2):
         os.dup2(nothing, standard)
     adopt_orphans()
+    keep_memory_private()
     json.dump(run(job), answer)
     answer.close()
 
