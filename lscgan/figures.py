@@ -364,7 +364,7 @@ def curve(
             _reference(axes, label, height)
         axes.set(xlabel=xlabel, ylabel=ylabel, xscale=xscale)
         if xscale == "log":
-            _log_ticks(axes)
+            log_ticks(axes)
         if ylim is not None:
             axes.set_ylim(*ylim)
         if len(bands) > 1:
@@ -800,11 +800,13 @@ def _canvas(axes: Axes) -> Canvas:
     return canvas
 
 
-def _log_ticks(axes: Axes) -> None:
+def log_ticks(axes: Axes) -> None:
     """Name enough numbers on a logarithmic x axis: powers of ten alone may be one, or none."""
     left, right = axes.get_xlim()
-    if right / left < 300:
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    span = right / left
+    if span < 300:
+        named = range(1, 10) if span < 3 else (1, 1.5, 2, 3, 5, 7) if span < 10 else (1, 2, 5)
+        axes.xaxis.set_major_locator(LogLocator(subs=named))
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -185,16 +186,25 @@ def test_weights_of_a_run_that_is_not_finished_are_warned_of(tmp_path: Path) -> 
     run = RunFolder(tmp_path / "run")
     run.path.mkdir()
     weights.save(modules()["vae"], run.weights)
-    lscgan.load(run.path)  # a folder of weights alone is no run
-    run.state.write_bytes(b"a state")
-    for where in (run.path, run.weights):
-        with pytest.warns(UserWarning, match="is not finished: these are the weights that it"):
-            lscgan.load(where)
     other = run.path / "other.safetensors"
     weights.save(modules()["vae"], other)
-    lscgan.load(other)
+
+    def warnings_of(where: Path) -> list[str]:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            loaded = lscgan.load(where)
+        saved = weights.read(run.weights).tensors
+        assert all(torch.equal(loaded.state_dict()[name], saved[name]) for name in saved)
+        return [str(one.message) for one in said]
+
+    assert warnings_of(run.path) == []  # a folder of weights alone is no run
+    run.state.write_bytes(b"a state")
+    for where in (run.path, run.weights):
+        (warning,) = warnings_of(where)
+        assert warning.startswith(f"the training in {run.path} is not finished: these are the")
+    assert warnings_of(other) == []
     run.write_json("summary.json", {})  # a kill between the summary and the end of the state
-    lscgan.load(run.path)
+    assert warnings_of(run.path) == []
 
 
 def test_the_three_judges_come_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

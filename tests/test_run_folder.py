@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from test_training import Toy, numbered, same, seen_in, settings
 from torch import Tensor, nn
 
+from lscgan import __version__
 from lscgan.data import LabelledImages
 from lscgan.training import RunFolder, identity, train
 
@@ -121,11 +122,14 @@ def test_the_same_object_goes_on_after_an_interrupt_and_when_a_cell_runs_again(
 
 def test_a_fresh_run_of_a_trained_model_is_warned_of(tmp_path: Path) -> None:
     toy = Toy()
-    train(toy, numbered(), settings(), tmp_path / "a")
+    starts = [train(toy, numbered(), settings(), tmp_path / "a").config["model"]["start"]]
     for name, resume in (("b", True), ("a", False)):
         with pytest.warns(UserWarning, match="it starts from where the earlier run ended"):
-            train(toy, numbered(), settings(), tmp_path / name, resume=resume)
-    train(Toy(), numbered(), settings(), tmp_path / "c")  # a new one is not
+            run = train(toy, numbered(), settings(), tmp_path / name, resume=resume)
+        starts.append(run.config["model"]["start"])
+    assert len(set(starts)) == 3  # as the warning says
+    new = train(Toy(), numbered(), settings(), tmp_path / "c")  # of a new one there is no warning
+    assert new.config["model"]["start"] == starts[0]
 
 
 def test_a_folder_of_an_earlier_version_is_compared_by_what_it_has(tmp_path: Path) -> None:
@@ -175,7 +179,12 @@ def test_a_run_that_goes_on_with_another_version_is_warned_of(tmp_path: Path) ->
     rewritten(run, lscgan="0.0.1")
     with pytest.warns(UserWarning, match=r"started by lscgan 0\.0\.1 and goes on with "):
         train(Toy(), numbered(), settings(), tmp_path)
-    train(Toy(), numbered(), settings(), tmp_path)  # a complete run does not go on
+    assert run.complete
+    assert run.config["lscgan"] == "0.0.1"
+    assert run.summary["versions"]["lscgan"] == __version__
+    written = run.weights.stat().st_mtime_ns
+    train(Toy(), numbered(), settings(), tmp_path)  # a complete run does not go on: no warning
+    assert run.weights.stat().st_mtime_ns == written
 
 
 @pytest.mark.parametrize("then", [torch.bfloat16, torch.float32])

@@ -23,6 +23,8 @@ KERNEL = {
 """The metadata of every notebook of the book."""
 
 RAISE = "raise NotImplementedError"
+"""The code of a gap, which students replace: no work of ours that is left to do."""
+
 SHOWN_TO_STUDENTS = ("role", "exercise", "points", "forbidden")
 
 _SOLUTION = re.compile(
@@ -236,9 +238,9 @@ def for_students(cells: Iterable[Cell], expected: dict[str, str]) -> list[Cell]:
         if cell.role in ("student", "answer"):
             shown["cell"] = cell.id  # stays where the id itself is lost
         given.append(replace(cell, metadata=shown))
-    # Tells whether the expected output belongs to the master as it is now,
+    # Whether the expected output belongs to the master as it is now.
     given[0].metadata["master"] = fingerprint(cells)
-    # and whether the gaps are as they were given.
+    # Whether the gaps are as they were given.
     given[0].metadata["gaps"] = _fingerprint_of_gaps(given)
     return given
 
