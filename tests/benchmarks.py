@@ -18,6 +18,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import simplejpeg
 import torch
 from PIL import Image
 from torchvision.io import ImageReadMode, decode_jpeg
@@ -175,6 +176,9 @@ def packing_pictures() -> None:
     def torchvision(row: int) -> None:
         decode_jpeg(as_tensors[row % len(files)], mode=ImageReadMode.RGB)
 
+    def turbo(row: int) -> None:
+        simplejpeg.decode_jpeg(files[row % len(files)])
+
     with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(2 * packing.cores()) as pool:
         packed = 0
 
@@ -189,9 +193,12 @@ def packing_pictures() -> None:
 
         what, ours = "packing 178x218 JPEGs: all cores against", partial(fresh, None)
         compare(f"{what} one", ours, partial(fresh, 1), "images", count)
-        compare(f"{what} decoding, Pillow", ours, partial(decode, pillow), "images", count)
-        limit = partial(decode, torchvision)
-        compare(f"{what} decoding, torchvision", ours, limit, "images", count)
+        for name, one in {
+            "Pillow": pillow,
+            "torchvision": torchvision,
+            "simplejpeg": turbo,
+        }.items():
+            compare(f"{what} decoding, {name}", ours, partial(decode, one), "images", count)
         large = Path(place) / "large.npy"  # its bytes do not matter for opening it: it is a hole
         np.lib.format.open_memmap(large, "w+", np.uint8, (160_000, 3, 64, 64)).flush()
         opening = seconds(lambda: packing._mapped(large))

@@ -84,7 +84,7 @@ def brought(
 def test_installing_the_library_changes_nothing_that_colab_has() -> None:
     there = colab.preinstalled()
     assert len(there) > 500
-    assert brought(PROJECT["dependencies"], there) == ({"torch-fidelity"}, [])
+    assert brought(PROJECT["dependencies"], there) == ({"simplejpeg", "torch-fidelity"}, [])
 
 
 def test_the_extra_for_data_changes_nothing_that_colab_has() -> None:

@@ -21,6 +21,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import datasets as hugging_face
 import numpy as np
@@ -30,9 +31,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 from pyarrow import parquet
-from torchvision import datasets, transforms
+from torchvision import datasets
+from torchvision.transforms import v2 as transforms
 
 import lscgan
 from lscgan import data
@@ -477,6 +479,12 @@ def test_any_frame_means_the_same_as_csv_and_as_parquet(draw: st.DataObject) -> 
 # --- One picture ----------------------------------------------------------------------------------
 
 
+def prepared(picture: Image.Image, size: int, crop: int | None = None) -> np.ndarray:
+    """One picture made as a pack's are: (3, size, size)."""
+    square = packing.centred(packing.upright(picture), crop)
+    return packing.resized(np.stack([square]), size)[0]
+
+
 def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
@@ -489,14 +497,94 @@ def test_crop_and_size_are_torchvisions(
     shape: tuple[int, int], size: int, crop: int | None
 ) -> None:
     picture = Image.fromarray(noise(*shape, 3))
-    theirs = transforms.Compose(
-        [
-            transforms.CenterCrop(min(shape) if crop is None else crop),
-            transforms.Resize(size, antialias=True),
-            transforms.PILToTensor(),
-        ]
-    )(picture)
-    assert np.array_equal(packing.prepare(picture, size, crop), theirs.numpy())
+    cut = transforms.CenterCrop(min(shape) if crop is None else crop)
+    resize, tensor = transforms.Resize(size, antialias=True), transforms.PILToTensor()
+    made = prepared(picture, size, crop)
+    assert np.array_equal(made, transforms.Compose([tensor, cut, resize])(picture).numpy())
+    by_pillow = transforms.Compose([cut, resize, tensor])(picture).numpy()
+    apart = np.abs(made.astype(int) - by_pillow)
+    assert apart.max() <= 1
+    assert apart.mean() < 0.02
+
+
+def jpeg(picture: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def turned(**where: Any) -> dict[str, Any]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/' tiff:Orientation=\"6\"></x:xmpmeta>"
+    return {"exif": exif} if where["by"] == "exif" else {"xmp": xmp}
+
+
+SCENE = Image.fromarray(noise(7, 9, 3)).resize((90, 70), Image.Resampling.BICUBIC)
+
+JPEGS: dict[str, tuple[bytes, bool]] = {
+    **{f"subsampled {n}": (jpeg(SCENE, subsampling=n), True) for n in (0, 1, 2)},
+    "progressive": (jpeg(SCENE, progressive=True), True),
+    "optimised, of low quality": (jpeg(SCENE, optimize=True, quality=5), True),
+    "odd sides": (jpeg(SCENE.crop((0, 0, 37, 41))), True),
+    "grey": (jpeg(SCENE.convert("L")), True),
+    "one pixel": (jpeg(SCENE.crop((0, 0, 1, 1))), True),
+    "with a comment": (jpeg(SCENE, comment=b"a face"), True),
+    "no YCbCr": (jpeg(SCENE, keep_rgb=True), False),
+    "CMYK": (jpeg(SCENE.convert("CMYK")), False),
+    "turned, says EXIF": (jpeg(SCENE, **turned(by="exif")), False),
+    "turned, says XMP": (jpeg(SCENE, **turned(by="xmp")), False),
+}
+"""Files, and whether the short way decodes them."""
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_the_short_way_decodes_what_pillow_does(kind: str) -> None:
+    content, short = JPEGS[kind]
+    with Image.open(io.BytesIO(content)) as picture:
+        expected = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+    with mock.patch.object(Image, "open", wraps=Image.open) as opened:
+        found = packing.decoded(content)
+    assert np.array_equal(found, expected)
+    assert opened.called is not short
+
+
+@pytest.mark.parametrize("cut", [3, 20, 300, -200, -2])
+def test_a_jpeg_cut_short_is_read_or_refused_as_pillow_does(cut: int) -> None:
+    content = JPEGS["subsampled 2"][0][:cut]
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            expected: np.ndarray | None = np.asarray(picture)
+    except OSError:
+        expected = None
+    if expected is None:
+        with pytest.raises(OSError, match=r"(?i)truncated|cannot identify"):
+            packing.decoded(content)
+    else:
+        assert np.array_equal(packing.decoded(content), expected)
+
+
+def test_a_picture_too_large_to_be_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its pixels are made: a small file may ask for gigabytes."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    with pytest.raises(Image.DecompressionBombError):
+        packing.decoded(JPEGS["grey"][0])
+
+
+def test_pictures_of_all_sizes_are_prepared_as_each_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some are resized together: those of one size that follow each other, up to a few bytes."""
+    monkeypatch.setattr(packing, "_BLOCK_BYTES", 3 * 12 * 12 * 3)
+    sides = [12, 12, 12, 12, 9, 9, 12, 7, 30, 12]
+    files = [
+        jpeg(Image.fromarray(noise(side + row % 2, side, 3)).rotate(row))
+        for row, side in enumerate(sides)
+    ]
+    many = packing.Pictures([f"{row}.jpg" for row in range(10)], files.__getitem__, "a")
+    made = packing.pack(many, tmp_path, "p", 6).numpy()
+    for row, file in enumerate(files):
+        assert np.array_equal(made[row], prepared(Image.open(io.BytesIO(file)), 6))
 
 
 def test_every_mode_becomes_the_colours_that_one_sees() -> None:
@@ -522,7 +610,7 @@ def test_every_mode_becomes_the_colours_that_one_sees() -> None:
         "RGB", "L", "RGBA", "LA", "CMYK", "I;16", "I", "P", "1"
     }  # fmt: skip
     for picture, expected, close in cases:
-        made = packing.prepare(picture, 6).transpose(1, 2, 0).astype(int)
+        made = prepared(picture, 6).transpose(1, 2, 0).astype(int)
         assert np.abs(made - expected).max() <= close + 0.51 * bool(close), picture.mode
 
 
@@ -533,7 +621,7 @@ def test_a_transparent_palette_lies_on_white() -> None:
     file = io.BytesIO()
     picture.save(file, "PNG", transparency=0)
     with Image.open(file) as stored:
-        made = packing.prepare(stored, 4)
+        made = prepared(stored, 4)
     assert made[:, 0, 0].tolist() == [10, 20, 30]
     assert made[:, 1:, 1:].min() == 255
 
@@ -557,7 +645,7 @@ def test_a_camera_s_turn_is_undone(turn: int) -> None:
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(stored)).save(file, "PNG", exif=exif)
     with Image.open(file) as picture:
-        assert np.array_equal(packing.prepare(picture, 6).transpose(1, 2, 0), upright)
+        assert np.array_equal(prepared(picture, 6).transpose(1, 2, 0), upright)
 
 
 def test_what_cannot_be_used_is_named_at_once_and_nothing_is_left(tmp_path: Path) -> None:
@@ -604,7 +692,7 @@ def test_any_number_of_workers_makes_the_same_bytes(
 ) -> None:
     monkeypatch.setattr(packing, "_BLOCK", 5)
     many = pictures(53)
-    expected = [packing.prepare(Image.open(io.BytesIO(many.read(i))), 6) for i in range(53)]  # type: ignore[arg-type]
+    expected = [prepared(Image.open(io.BytesIO(many.read(i))), 6) for i in range(53)]  # type: ignore[arg-type]
     for workers in (1, 2, 7):
         place = tmp_path / str(workers)
         place.mkdir()
@@ -619,7 +707,7 @@ def test_a_second_load_decodes_nothing_and_copies_nothing(
     first = data.load("folder", root=tmp_path, size=8)
     stored = next((tmp_path / ".lscgan").glob("*.npy"))
     before = stored.read_bytes()
-    monkeypatch.setattr(packing, "prepare", lambda *a: pytest.fail("decoded again"))
+    monkeypatch.setattr(packing, "decoded", lambda *a: pytest.fail("decoded again"))
     tracemalloc.start()
     second = data.load("folder", root=tmp_path, size=8)
     tracemalloc.stop()
@@ -700,11 +788,11 @@ def test_a_pack_that_is_not_whole_is_made_again(tmp_path: Path, damage: str) -> 
 SLOW = """
 import sys, time
 from lscgan.data import packing, load
-fast = packing.prepare
+fast = packing.decoded
 def slow(*arguments):
     time.sleep(0.02)
     return fast(*arguments)
-packing.prepare, packing._BLOCK = slow, 4
+packing.decoded, packing._BLOCK = slow, 4
 load("folder", root=sys.argv[1], size=8)
 """
 
@@ -731,13 +819,13 @@ def test_a_kill_leaves_nothing_that_loads_and_the_next_call_goes_on(
     (left,) = packs(tmp_path)
     assert left.endswith(".part")
     prepared = []
-    real = packing.prepare
+    real = packing.decoded
 
     def counted(*arguments: Any) -> Any:
         prepared.append(1)
         return real(*arguments)
 
-    monkeypatch.setattr(packing, "prepare", counted)
+    monkeypatch.setattr(packing, "decoded", counted)
     loaded = data.load("folder", root=tmp_path, size=8)
     assert 0 < len(prepared) <= 211
     assert torch.equal(loaded.images.float().mean(dim=(1, 2, 3)), loaded.column("number"))
@@ -850,7 +938,7 @@ def test_what_was_good_before_a_broken_picture_is_gone_on_from(
     (part,) = tmp_path.glob("*.part")
     assert part.stat().st_size <= 128 + 6 * 3 * 8 * 8
     made = packing.pack(many, tmp_path, "p", 8)
-    assert np.array_equal(made[19].numpy(), packing.prepare(Image.open(_bytes(many, 19)), 8))
+    assert np.array_equal(made[19].numpy(), prepared(Image.open(_bytes(many, 19)), 8))
     assert all((picture != 0).any() for picture in made)
     (tmp_path / "fresh").mkdir()
     assert torch.equal(made, packing.pack(many, tmp_path / "fresh", "p", 8))
@@ -986,7 +1074,7 @@ def test_a_new_way_to_prepare_makes_packs_anew(
 ) -> None:
     old = packing.pack(pictures(3), tmp_path, "p", 8).clone()
     monkeypatch.setattr(packing, "PREPARATION", packing.PREPARATION + 1)
-    monkeypatch.setattr(packing, "prepare", lambda *a: np.full((3, 8, 8), 7, np.uint8))
+    monkeypatch.setattr(packing, "decoded", lambda content: np.full((8, 8, 3), 7, np.uint8))
     assert packing.pack(pictures(3), tmp_path, "p", 8).unique().tolist() == [7]
     assert old.unique().tolist() != [7]
     assert len(list(tmp_path.glob("*.npy"))) == 1
@@ -1106,7 +1194,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected_of(root: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     """The paper's preparation by torchvision, and the labels read by hand."""
     steps = transforms.Compose(
-        [transforms.CenterCrop(138), transforms.Resize(64), transforms.PILToTensor()]
+        [transforms.PILToTensor(), transforms.CenterCrop(138), transforms.Resize(64)]
     )
     rows = range(COUNT)[SPLIT_AT[split]]
     made = [steps(Image.open(root / "img_align_celeba" / f"{i + 1:06d}.jpg")).numpy() for i in rows]

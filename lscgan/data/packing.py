@@ -28,22 +28,25 @@ from typing import Any
 
 import numpy as np
 import PIL
+import simplejpeg
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from lscgan import __version__
 from lscgan.files import replacing
 
-PREPARATION = 1
-"""Raised whenever `prepare` changes what it makes, so that packs are made anew."""
+PREPARATION = 2
+"""Raised whenever what is made of a picture changes, so that packs are made anew."""
 
 SPARE = 64 * 2**20
 """Bytes that packing leaves free on the disk."""
 
 _BLOCK = 64  # pictures that a thread reads at a time ...
 _BLOCK_BYTES = 8 * 2**20  # ... or fewer, so that large ones stay within memory
+_TURNED = (b"Exif\x00\x00", b"tiff:Orientation")  # where a camera says how it was held
 _NAMED = 8  # files that a message names before it counts the rest
 _PAUSES = (0.2, 1.0, 3.0)  # seconds before a file that could not be read is tried again
 
@@ -157,14 +160,24 @@ def _write(
 
     def block(rows: range) -> tuple[np.ndarray, list[str]]:
         made, faults = np.zeros((len(rows), *shape[1:]), np.uint8), []
+        squares: list[np.ndarray] = []  # of one side: they are resized together
+        places: list[int] = []
         for place, row in enumerate(rows):
             try:
-                with Image.open(io.BytesIO(_content(pictures, row))) as picture:
-                    made[place] = prepare(picture, shape[2], crop)
+                square = centred(decoded(_content(pictures, row)), crop)
             except _UnreadError:
                 raise
             except Exception as error:  # a broken file can raise nearly anything in its decoder
                 faults.append(f"{pictures.names[row]} ({_reason(error)})")
+                continue
+            full = (len(squares) + 1) * square.nbytes > _BLOCK_BYTES
+            if squares and (full or square.shape != squares[0].shape):
+                made[places] = resized(np.stack(squares), shape[2])
+                squares, places = [], []
+            squares.append(square.copy())  # the rest of the picture may go
+            places.append(place)
+        if squares:
+            made[places] = resized(np.stack(squares), shape[2])
         return made, faults
 
     step = max(1, min(_BLOCK, _BLOCK_BYTES // each))
@@ -272,35 +285,77 @@ def _remove(old: Path) -> None:
 # --- One picture ----------------------------------------------------------------------------------
 
 
-def prepare(picture: Image.Image, size: int, crop: int | None = None) -> np.ndarray:
-    """One picture as the models want it: upright, in colour, a centred square, resized.
+def decoded(content: bytes) -> np.ndarray:
+    """The picture that a file holds, as one sees it: uint8, (H, W, 3).
+
+    Ordinary JPEGs, which are most of what is packed, go the short way, through libjpeg-turbo and
+    nothing else; it gives the same pixels.
+
+    Raises:
+        ValueError, OSError: there is no picture in it, or its pixels have no known range.
+    """
+    if content.startswith(b"\xff\xd8") and not any(mark in content for mark in _TURNED):
+        with contextlib.suppress(ValueError):  # what is wrong with it, Pillow says
+            height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+            if colours in ("YCbCr", "Gray") and height * width <= (Image.MAX_IMAGE_PIXELS or 0):
+                return simplejpeg.decode_jpeg(content)
+    with Image.open(io.BytesIO(content)) as picture:
+        return upright(picture)
+
+
+def upright(picture: Image.Image) -> np.ndarray:
+    """An opened picture as one sees it: uint8, (H, W, 3).
 
     Pictures that a camera stored turned (EXIF) are turned back, transparent ones lie on white,
-    16 bits become 8, grey and CMYK become RGB. The square is cut where torchvision's
-    ``CenterCrop`` cuts it, and resized as its ``Resize`` does: bilinear with antialiasing.
+    16 bits become 8, grey and CMYK become RGB.
 
     Args:
         picture: it is turned in place.
-        size: side of the result, in pixels.
-        crop: side of the square cut out, in pixels; None takes the largest.
-
-    Returns:
-        uint8, (3, size, size).
 
     Raises:
-        ValueError: the picture is smaller than ``crop``, or its pixels have no known range.
+        ValueError: its pixels have no known range.
     """
     ImageOps.exif_transpose(picture, in_place=True)  # by default it copies what is upright
-    colour = _in_colour(picture)
-    width, height = colour.size
+    return np.asarray(_in_colour(picture))
+
+
+def centred(picture: np.ndarray, crop: int | None = None) -> np.ndarray:
+    """The square in the middle, where torchvision's ``CenterCrop`` cuts it: a view.
+
+    Args:
+        picture: (H, W, 3).
+        crop: side of the square, in pixels; None takes the largest.
+
+    Returns:
+        (crop, crop, 3).
+
+    Raises:
+        ValueError: the picture is smaller than ``crop``.
+    """
+    height, width = picture.shape[:2]
     side = min(width, height) if crop is None else crop
     if side > min(width, height):
         raise ValueError(f"{width} x {height} pixels, smaller than crop={crop}")
     left, top = round((width - side) / 2), round((height - side) / 2)
-    # Cropped first: resize(box=...) would let pixels from outside the square in at its edges.
-    square = colour.crop((left, top, left + side, top + side))
-    resized = square.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(resized).transpose(2, 0, 1)
+    return picture[top : top + side, left : left + side]
+
+
+def resized(squares: np.ndarray, size: int) -> np.ndarray:
+    """Squares at the size that the models want, bilinear with antialiasing.
+
+    The same as torchvision's ``Resize`` of tensors; Pillow's rounds one value in some hundreds
+    to the next step.
+
+    Args:
+        squares: uint8, (B, S, S, 3).
+        size: side of the result, in pixels.
+
+    Returns:
+        uint8, (B, 3, size, size).
+    """
+    before = torch.from_numpy(squares).permute(0, 3, 1, 2)  # (B, 3, S, S), its channels last
+    after = F.interpolate(before, size=(size, size), mode="bilinear", antialias=True)
+    return after.numpy()
 
 
 def _in_colour(picture: Image.Image) -> Image.Image:
