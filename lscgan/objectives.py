@@ -186,6 +186,8 @@ def categorical_nll(logits: Tensor, classes: Tensor) -> Tensor:
         )
     index = classes.long()
     if bool(((index != classes) | (index < 0) | (index >= logits.shape[1])).any()):
+        if bool(torch.isnan(classes).any()):
+            raise ValueError("some classes are unknown (NaN): leave those images out")
         raise ValueError(f"a class is a whole number from 0 to {logits.shape[1] - 1}")
     return torch.nn.functional.cross_entropy(logits, index, reduction="none")  # (B,)
 

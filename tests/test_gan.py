@@ -378,6 +378,49 @@ def test_a_gan_from_a_vae_starts_as_the_vae_bit_for_bit(changes: dict[str, Any])
         assert getattr(gan, name) == getattr(vae, name)
 
 
+def walked(vae: LSCVAE) -> LSCGAN:
+    """A GAN from it whose G has gone somewhere else, batch statistics included."""
+    gan = LSCGAN.from_vae(vae).eval()
+    with torch.no_grad():
+        for weight in gan.decoder.state_dict().values():
+            if weight.is_floating_point():
+                weight += 0.1 * torch.rand(weight.shape, generator=seeded())
+    return gan
+
+
+@pytest.mark.parametrize("changes", [{}, {"upsampling": "resize"}, {"flow": 4}])
+def test_between_a_vae_and_its_gan_lie_their_weighted_means(changes: dict[str, Any]) -> None:
+    vae = trained_vae(**changes)
+    gan = walked(vae)
+    before = kept(gan), kept(vae)
+    z = DESIGN.sample(count=5, generator=seeded())
+    assert torch.equal(gan.between(vae, 0.0).decode(z), vae.decode(z))
+    assert torch.equal(gan.between(vae, 1.0).decode(z), gan.decode(z))
+    middle = gan.between(vae, 0.25)
+    for name, weight in middle.decoder.state_dict().items():
+        first, last = (model.decoder.state_dict()[name].float() for model in (vae, gan))
+        torch.testing.assert_close(weight.float(), 0.75 * first + 0.25 * last)
+    assert same(kept(middle.encoder), kept(gan.encoder))
+    assert same(kept(middle.discriminator), kept(gan.discriminator))
+    assert same(kept(gan), before[0])
+    assert same(kept(vae), before[1])
+    assert middle.recipe == gan.recipe
+    assert not middle.training
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1, float("nan")])
+def test_there_is_nothing_beyond_the_ends_of_the_line(share: float) -> None:
+    vae = trained_vae()
+    with pytest.raises(ValueError, match="between 0, the VAE, and 1, the GAN; it is"):
+        walked(vae).between(vae, share)
+
+
+@pytest.mark.parametrize("changes", [{"width": 3}, {"upsampling": "resize"}, {"flow": 4}])
+def test_no_line_leads_from_another_decoder(changes: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="decoders are not built alike: give the VAE it started"):
+        walked(trained_vae()).between(trained_vae(**changes), 0.5)
+
+
 def test_a_gan_from_a_vae_has_a_discriminator_of_its_own() -> None:
     vae = trained_vae()
     torch.manual_seed(1)

@@ -1311,3 +1311,10 @@ def test_a_warped_picture_hands_its_gradient_on_and_the_recipe_says_when_it_warp
     assert not torch.equal(warped._look(shown), warped.trunk(shown))
     with pytest.raises(ValueError, match="warped is at least 0"):
         InfoRecipe(warped=-0.1)
+
+
+def test_labels_alone_need_labels() -> None:
+    alone = LabelsOnly({"class": 10}, width=4, hidden=16)
+    few = data.load("digits").select(slice(4)).keep_labels(2, seed=0)
+    with pytest.raises(ValueError, match=r"unknown \(NaN\): leave those images out"):
+        alone.training_step(few.float(), few.labels, alone.optimizers(1e-2))

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from lscgan import hub
 from lscgan.data import LabelledImages, celeba, load
+from lscgan.evaluation import fidelity
 
 RUNS = Path(__file__).parent.parent / "book" / "runs"
 
@@ -152,6 +153,20 @@ def test_opposites_end_to_end(tmp_path: Path) -> None:
     for row in rows:
         assert 0 < row["count"] <= 20
         assert [dose["amount"] for dose in row["doses"]] == [-2.0, -1.0, 0.0, 1.0, 2.0]
+
+
+def test_the_dial_ends_where_its_two_models_are(tmp_path: Path) -> None:
+    run("dial", tmp_path, shares=[0.0, 1.0], draws=2, samples=300, turned_faces=20)
+    rows = json.loads((tmp_path / "run" / "figures.json").read_text())["rows"]
+    found = {(row["share"], row["carry"]): row["fidelity"] for row in rows}
+    assert list(found) == [(0.0, 0), (0.0, 1), (1.0, 0), (1.0, 1)]
+    held_out = load("faces", "validation", count=300)
+    judge = hub.judges().face
+    for end, name in (((0.0, 0), "lsc-vae-faces-unpainted"), ((1.0, 1), "lsc-gan-faces")):
+        expected = fidelity(hub.load(name), judge, held_out, torch.Generator().manual_seed(1))
+        assert found[end][1]["precision"] == pytest.approx(expected.precision, abs=0.004)
+        assert found[end][1]["sharpness"] == pytest.approx(expected.sharpness, rel=1e-3)
+        assert found[end][0] != found[end][1]  # another draw
 
 
 def test_a_judge_of_classes_end_to_end(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Self
 
+import torch
 from torch import Tensor, nn
 
 from lscgan.latent import LatentDesign
@@ -69,6 +71,32 @@ class LSCGAN(EncodingModel, GAN):
         gan.decoder.load_state_dict(vae.decoder.state_dict())
         gan.encoder.load_state_dict(vae.encoder.state_dict())
         return gan.to(vae.device)
+
+    def between(self, vae: LSCVAE, share: float) -> Self:
+        """A copy whose G lies between the VAE's decoder and this G, weight by weight.
+
+        A network and another that was trained on from it usually work all along the line between
+        them, and trade what its ends are good at (Wang et al. 2019). Q and D stay as they are.
+
+        Args:
+            vae: what the GAN started from.
+            share: how far along the line, from 0, the VAE's decoder, to 1, this G.
+
+        Raises:
+            ValueError: the share is not in [0, 1], or the two decoders are not built alike.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"share lies between 0, the VAE, and 1, the GAN; it is {share}")
+        ends = [model.decoder.state_dict() for model in (vae, self)]
+        built = [{name: weight.shape for name, weight in end.items()} for end in ends]
+        if built[0] != built[1] or vae.upsampling != self.upsampling:
+            raise ValueError("the two decoders are not built alike: give the VAE it started from")
+        model = copy.deepcopy(self)
+        for name, weight in model.decoder.state_dict().items():
+            if weight.is_floating_point():  # else it counts batches
+                first, last = (end[name].to(weight) for end in ends)
+                weight.copy_(torch.lerp(first, last, share))
+        return model
 
     def prior_mean(self, labels: Tensor) -> Tensor:
         """mu(y): (B, A) -> (B, D)."""
