@@ -415,10 +415,24 @@ def test_there_is_nothing_beyond_the_ends_of_the_line(share: float) -> None:
         walked(vae).between(vae, share)
 
 
-@pytest.mark.parametrize("changes", [{"width": 3}, {"upsampling": "resize"}, {"flow": 4}])
-def test_no_line_leads_from_another_decoder(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [{"width": 3}, {"upsampling": "resize"}, {"flow": 4, "unpainted": DESIGN.names[:1]}],
+)
+@pytest.mark.parametrize("flow", [0, 4])
+def test_no_line_leads_from_another_decoder(changes: dict[str, Any], flow: int) -> None:
+    gan, other = walked(trained_vae(flow=flow)), trained_vae(**{"flow": flow, **changes})
     with pytest.raises(ValueError, match="decoders are not built alike: give the VAE it started"):
-        walked(trained_vae()).between(trained_vae(**changes), 0.5)
+        gan.between(other, 0.5)
+
+
+def test_what_is_carried_on_is_so_all_along_the_line() -> None:
+    vae = trained_vae(flow=4, unpainted=DESIGN.names[:1])
+    gan = LSCGAN.from_vae(vae, carry=1).eval()
+    z = DESIGN.sample(count=5, generator=seeded())
+    assert not torch.equal(gan.decode(z), vae.decode(z))
+    assert gan.between(vae, 0.0).carry == 1
+    assert torch.equal(gan.between(vae, 0.0).decode(z), gan.decode(z))
 
 
 def test_a_gan_from_a_vae_has_a_discriminator_of_its_own() -> None:

@@ -76,7 +76,8 @@ class LSCGAN(EncodingModel, GAN):
         """A copy whose G lies between the VAE's decoder and this G, weight by weight.
 
         A network and another that was trained on from it usually work all along the line between
-        them, and trade what its ends are good at (Wang et al. 2019). Q and D stay as they are.
+        them, and trade what its ends are good at (Wang et al. 2019). Q and D stay as they are, and
+        so do G's settings: a ``carry`` of this G is one of the copy's at every share.
 
         Args:
             vae: what the GAN started from.
@@ -88,8 +89,9 @@ class LSCGAN(EncodingModel, GAN):
         if not 0 <= share <= 1:
             raise ValueError(f"share lies between 0, the VAE, and 1, the GAN; it is {share}")
         ends = [model.decoder.state_dict() for model in (vae, self)]
-        built = [{name: weight.shape for name, weight in end.items()} for end in ends]
-        if built[0] != built[1] or vae.upsampling != self.upsampling:
+        shapes = [{name: weight.shape for name, weight in end.items()} for end in ends]
+        built = [(model.upsampling, model.unpainted) for model in (vae, self)]
+        if shapes[0] != shapes[1] or built[0] != built[1]:
             raise ValueError("the two decoders are not built alike: give the VAE it started from")
         model = copy.deepcopy(self)
         for name, weight in model.decoder.state_dict().items():
