@@ -74,9 +74,15 @@ def load(name_or_path: str | Path) -> Any:
     return module.eval()
 
 
-def judges() -> Judges:
-    """The shipped judges of faces: face judge, mouth judge and gate."""
-    return Judges(load("face-judge"), load("mouth-judge"), load("face-gate"))
+def judges(device: str | torch.device = "cpu") -> Judges:
+    """The shipped judges of faces: face judge, mouth judge and gate.
+
+    Args:
+        device: where they look; pictures may be elsewhere.
+    """
+    names = ("face-judge", "mouth-judge", "face-gate")
+    face, mouth, gate = (load(name).to(device) for name in names)
+    return Judges(face, mouth, gate)
 
 
 def record(name: str) -> RunFolder:

@@ -135,16 +135,18 @@ class Decoder(nn.Module):
     2018): a linear layer reads from z where, on a coarse grid, each place of the image
     takes its pixels from. Being linear in z, a movement that a label makes goes on beyond the
     labels that were seen. Labels that are ``unpainted`` move and do no more: the painter sees 0 in
-    place of their dimensions, so whatever they say can be said by a movement alone. Their
-    movements may be carried on past the places where training left them, see :func:`carried`; in
-    training they are not.
+    place of their dimensions, so whatever they say can be said by a movement alone. Below label 0,
+    where no training image lies, their movements may be carried on past the places where training
+    left them, see :func:`carried`.
 
     Args:
         flow: the side of the grid of displacements, in places; 0 moves nothing.
-        unpainted: (U, D), by how much each unpainted label moves z; the painter does not see the
-            dimensions in which a row is not 0.
-        carry: how many places of the grid the movements of unpainted labels are carried on, where
-            the decoder is in eval mode.
+        unpainted: (U, D), by how much each unpainted label moves z from 0 to 1; the painter does
+            not see the dimensions in which a row is not 0.
+        zero: (D,), the z of label 0 of every unpainted label, from which doses are counted; 0
+            without it. Needed by ``carry`` alone.
+        carry: how many places of the grid the movements of unpainted labels are carried on below
+            label 0, where the decoder is in eval mode.
 
     Raises:
         ValueError: ``upsampling`` is neither "transposed" nor "resize", ``flow`` or ``carry`` is
@@ -152,6 +154,7 @@ class Decoder(nn.Module):
     """
 
     unpainted: Tensor
+    zero: Tensor
     painted: Tensor
 
     def __init__(
@@ -163,6 +166,7 @@ class Decoder(nn.Module):
         upsampling: str = "transposed",
         flow: int = 0,
         unpainted: Tensor | None = None,
+        zero: Tensor | None = None,
         carry: int = 0,
     ):
         super().__init__()
@@ -196,6 +200,8 @@ class Decoder(nn.Module):
             nn.init.zeros_(self.flow.weight)  # it starts by moving nothing
             nn.init.zeros_(self.flow.bias)
         self.register_buffer("unpainted", steps.float(), persistent=False)  # (U, D)
+        at_zero = torch.zeros(latent_size) if zero is None else zero.float()
+        self.register_buffer("zero", at_zero, persistent=False)  # (D,)
         painted = (steps == 0).all(dim=0).float()
         self.register_buffer("painted", painted, persistent=False)  # (D,)
 
@@ -222,21 +228,14 @@ class Decoder(nn.Module):
         if self.flow is None:
             raise ValueError("this decoder moves nothing: it was built with flow=0")
         side = math.isqrt(self.flow.out_features // 2)
-        weight = self.flow.weight  # (2 flow^2, D)
+        displacements = self.flow(z).float().unflatten(1, (2, side, side))  # (B, 2, flow, flow)
         if self.carry and not self.training:
             for step in self.unpainted:
-                weight = self._carried(weight, step, side)
-        displacements = nn.functional.linear(z, weight, self.flow.bias).float()
-        return displacements.unflatten(1, (2, side, side))  # (B, 2, flow, flow)
-
-    def _carried(self, weight: Tensor, step: Tensor, side: int) -> Tensor:
-        own = step != 0  # (D,)
-        fields = weight[:, own].T.unflatten(1, (2, side, side))  # (K, 2, flow, flow)
-        for _ in range(self.carry):
-            fields = carried(fields, step[own])
-        weight = weight.clone()
-        weight[:, own] = fields.flatten(1).T
-        return weight
+                dose = (z - self.zero) @ step / step.square().sum()  # (B,)
+                movement = (self.flow.weight @ step).float().unflatten(0, (2, side, side))
+                further = carried(movement, self.carry) - movement  # (2, flow, flow)
+                displacements = displacements + dose.clamp(max=0).view(-1, 1, 1, 1) * further
+        return displacements
 
 
 def move(images: Tensor, displacements: Tensor) -> Tensor:
@@ -270,32 +269,38 @@ def _resize(before: int, after: int, bias: bool) -> list[nn.Module]:
     return [nn.Upsample(scale_factor=2), nn.Conv2d(before, after, 3, padding=1, bias=bias)]
 
 
-def carried(fields: Tensor, step: Tensor) -> Tensor:
-    """A label's movement, carried on by one place to where its reverse takes the pixels.
+def carried(movement: Tensor, places: int = 1) -> Tensor:
+    """A label's movement, carried on by some places to where its reverse takes the pixels.
 
     A place learns its displacement only if something is seen to move there. What moves from label
     0 to 1 was seen to arrive in some places; reversed, from 0 to -1, it would arrive in others,
-    whose displacements nothing has taught. So a place takes those of its neighbour if the
+    whose displacements nothing has taught. So a place takes that of its neighbour if the
     neighbour's pixels, reversed, go its way, and if they go further than its own. Ours; level-set
     methods extend velocities in this manner (Adalsteinsson & Sethian 1999).
 
     Args:
-        fields: (K, 2, G, G), what each of K dimensions displaces, to the right and down.
-        step: (K,), by how much the label moves each dimension.
+        movement: (2, G, G), what the label displaces from 0 to 1, to the right and down.
+        places: how often, each time by one place of the grid.
 
     Returns:
-        (K, 2, G, G).
+        (2, G, G).
     """
-    moved = torch.einsum("k,kcij->cij", step, fields)  # (2, G, G)
-    furthest, result = moved.norm(dim=0), fields  # (G, G)
+    for _ in range(places):
+        movement = _carried_once(movement)
+    return movement
+
+
+def _carried_once(movement: Tensor) -> Tensor:
+    length = movement.norm(dim=0)  # (G, G)
+    furthest, result = length, movement
     # A place looks towards its displacement at label 1; reversed, its pixels travel along it.
-    sideways = moved[0].abs() > moved[1].abs()  # (G, G)
+    sideways = movement[0].abs() > movement[1].abs()  # (G, G)
     for axis, way in ((1, 1), (1, -1), (0, 1), (0, -1)):
-        goes = (moved[axis] * way > 0) & (sideways == (axis == 0))  # (G, G)
-        reaches = _next(torch.where(goes, moved.norm(dim=0), 0.0), axis, way)  # (G, G)
+        goes = (movement[axis] * way > 0) & (sideways == (axis == 0))  # (G, G)
+        reaches = _next(torch.where(goes, length, 0.0), axis, way)  # (G, G)
         taken = reaches > furthest
         furthest = torch.where(taken, reaches, furthest)
-        result = torch.where(taken, _next(fields, axis, way), result)
+        result = torch.where(taken, _next(movement, axis, way), result)
     return result
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import ndimage, stats
 from torch import Tensor
 
-from lscgan import hub
+from lscgan import data, hub
 from lscgan.data import LabelledImages, faces
 from lscgan.evaluation import (
     AttributeJudge,
@@ -31,6 +31,7 @@ from lscgan.evaluation import (
     control,
     edit,
     edit_report,
+    fidelity,
     judge_report,
     mean_interval,
     posterior,
@@ -39,6 +40,7 @@ from lscgan.evaluation import (
     wilson_interval,
 )
 from lscgan.evaluation.judge import blur, worn
+from lscgan.evaluation.pictures import looked_at
 from lscgan.latent import LatentDesign
 from lscgan.models import LSCGAN, LSCVAE, VAE, ConditionalVAE
 from lscgan.objectives import gaussian_kl
@@ -49,6 +51,54 @@ NAMES = ("Smiling", "Eyeglasses", "Bangs")
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+# --- Devices --------------------------------------------------------------------------------------
+
+
+class Elsewhere(torch.nn.Module):
+    """Stands on a device that holds no numbers, and remembers where it was asked to look."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("stand", torch.zeros(1, device="meta"))
+        self.asked: list[str] = []
+
+    def look(self, images: Tensor) -> Tensor:
+        self.asked.append(images.device.type)
+        return torch.arange(float(len(images)))
+
+
+def test_a_judge_looks_where_it_stands_and_answers_where_the_pictures_are() -> None:
+    judge = Elsewhere()
+    read = looked_at(judge, torch.rand(600, 3, 4, 4), judge.look)
+    assert judge.asked == ["meta"] * 3  # in pieces
+    assert read.device.type == "cpu"
+    assert torch.equal(read, torch.cat([torch.arange(256.0), torch.arange(256.0), read[512:]]))
+    assert torch.equal(looked_at(object(), read, lambda piece: piece + 1), read + 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("places", [("cuda", "cpu"), ("cpu", "cuda"), ("cuda", "cuda")])
+def test_measures_agree_wherever_model_and_judges_are(places: tuple[str, str]) -> None:
+    real = data.load("faces", "test", count=300)
+
+    def measured(model_at: str, judges_at: str) -> list[float]:
+        model, judges = hub.load("lsc-gan-faces").to(model_at), hub.judges(judges_at)
+        turned = reversal(model, judges, real.labels, amounts=(-1.0, 0.0), generator=seeded())
+        likeness = fidelity(model, judges.face, real, seeded())
+        edited = edit_report(model, judges, real)
+        return [
+            control(model, judges.face, real.labels, generator=seeded()).mean,
+            *(interval[0] for interval in turned.at(-1.0).curvature.values()),
+            turned.at(-1.0).passed[0],
+            *(likeness.frechet, likeness.precision, likeness.recall, likeness.sharpness),
+            *(edited.others_kept[0], edited.change_inside),
+            attribute_report(judges.face, real).mean_accuracy,
+        ]
+
+    # A GPU's convolutions round otherwise: a reading in a thousand may fall to the other side.
+    assert measured(*places) == pytest.approx(measured("cpu", "cpu"), rel=0.02, abs=0.005)
 
 
 # --- Intervals ------------------------------------------------------------------------------------

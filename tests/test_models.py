@@ -447,3 +447,14 @@ def test_what_is_carried_on_is_the_step_of_the_label(kind: type[VAE], design: La
     zero, one = design.mean(torch.tensor([[0.0, 0.0], [0.0, 1.0]]))
     assert isinstance(model.decoder, Decoder)
     assert torch.equal(model.decoder.unpainted, (one - zero)[None])
+    # Another label's block does not count: doses are of Bangs alone.
+    flow = model.decoder.flow
+    assert flow is not None
+    torch.nn.init.normal_(flow.weight, generator=torch.Generator().manual_seed(3))
+    model.eval()
+    labels = torch.tensor([[0.0, 1.0], [-2.0, 0.5], [0.0, 1e-3], [1.0, -1e-3], [0.0, -1.0]])
+    z = design.mean(labels)  # (5, D)
+    changed = (
+        (model.decoder.displacements(z) - flow(z).unflatten(1, (2, 4, 4))).abs().amax((1, 2, 3))
+    )
+    assert (changed > 0).tolist() == [False, False, False, True, True]

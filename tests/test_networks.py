@@ -338,30 +338,31 @@ def test_the_painter_does_not_see_what_is_unpainted() -> None:
     assert torch.equal(decoder.paint(z), seeing.paint(blanked))
 
 
-def by_hand(fields: Tensor, step: Tensor) -> Tensor:
-    """`carried`, one place at a time."""
-    side = fields.shape[-1]
-    moved = sum(s * f for s, f in zip(step, fields, strict=True))
-    result = fields.clone()
+def by_hand(movement: Tensor) -> Tensor:
+    """`carried` by one place, one place at a time."""
+    side = movement.shape[-1]
+    result = movement.clone()
     for row, column in itertools.product(range(side), repeat=2):
-        furthest = float(moved[:, row, column].norm())
+        furthest = float(movement[:, row, column].norm())
         for down, right in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             before = row - down, column - right
             if not all(0 <= place < side for place in before):
                 continue
-            x, y = (float(moved[axis][before]) for axis in (0, 1))
+            x, y = (float(movement[axis][before]) for axis in (0, 1))
             along = (y * down > 0 and abs(y) >= abs(x)) or (x * right > 0 and abs(x) > abs(y))
             if along and math.hypot(x, y) > furthest + 1e-6:
                 furthest = math.hypot(x, y)
-                result[:, :, row, column] = fields[:, :, before[0], before[1]]
+                result[:, row, column] = movement[:, before[0], before[1]]
     return result
 
 
 @given(st.integers(0, 1000))
 def test_a_movement_is_carried_on_to_where_its_reverse_goes(seed: int) -> None:
-    chance = torch.Generator().manual_seed(seed)
-    fields, step = torch.randn(3, 2, 5, 5, generator=chance), torch.randn(3, generator=chance)
-    assert torch.equal(carried(fields, step), by_hand(fields, step))
+    movement = torch.randn(2, 5, 5, generator=torch.Generator().manual_seed(seed))
+    once = by_hand(movement)
+    assert torch.equal(carried(movement), once)
+    assert torch.equal(carried(movement, 2), by_hand(once))
+    assert torch.equal(carried(movement, 0), movement)
 
 
 def test_a_spot_that_moves_up_moves_down_where_it_never_was() -> None:
@@ -386,25 +387,30 @@ def test_a_spot_that_moves_up_moves_down_where_it_never_was() -> None:
     assert row(-1.0) != 16  # without being carried it gets stuck on the way
 
 
-def test_carrying_changes_no_training_and_stays_linear() -> None:
+@pytest.mark.parametrize("at_zero", [0.0, -0.75], ids=["presence", "signed"])
+def test_carrying_begins_below_label_0_and_is_linear_there(at_zero: float) -> None:
     torch.manual_seed(0)
     step = torch.tensor([[1.5, 1.5, 0.0, 0.0, 0.0]])
-    plain = Decoder(5, 16, 3, width=2, flow=4, unpainted=step)
-    carrying = Decoder(5, 16, 3, width=2, flow=4, unpainted=step, carry=1)
+    zero = torch.tensor([at_zero, at_zero, 0.0, 0.0, 0.0])
+    plain = Decoder(5, 16, 3, width=2, flow=4, unpainted=step, zero=zero)
+    carrying = Decoder(5, 16, 3, width=2, flow=4, unpainted=step, zero=zero, carry=1)
     assert plain.flow is not None
     nn.init.normal_(plain.flow.weight)
     carrying.load_state_dict(plain.state_dict())
-    z = torch.randn(3, 5)
-    assert torch.equal(carrying(z), plain(z))
-    assert torch.equal(
-        carrying.eval().displacements(torch.zeros(1, 5)), plain.displacements(0 * z)[:1]
-    )
-    assert not torch.equal(carrying(z), plain.eval()(z))
-    z[:, :2] = 0.0  # what other dimensions move stays as it is
-    assert torch.equal(carrying.displacements(z), plain.displacements(z))
-    one = torch.randn(1, 5)
-    at = [carrying.displacements(amount * one) for amount in (-1.0, 0.0, 1.0)]
-    torch.testing.assert_close(at[1] - at[0], at[2] - at[1])
+    z = zero + torch.randn(64, 5)
+    assert torch.equal(carrying(z), plain(z))  # in training nothing is carried
+    plain.eval(), carrying.eval()
+
+    further = carrying.displacements(z) - plain.displacements(z)  # (B, 2, 4, 4)
+    doses = (z - zero)[:, :2].mean(dim=1) / 1.5  # (B,)
+    assert 10 < int((doses < 0).sum()) < 54
+    assert bool((further[doses >= 0] == 0).all())
+    # Below 0 it is what carrying adds to one label unit, as often as the dose says.
+    movement = (plain.flow.weight.detach() @ step[0]).unflatten(0, (2, 4, 4))
+    a_unit = by_hand(movement) - movement
+    assert float(a_unit.abs().max()) > 0.1
+    expected = doses.clamp(max=0).view(-1, 1, 1, 1) * a_unit
+    torch.testing.assert_close(further, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_flow_that_cannot_be_is_refused() -> None:

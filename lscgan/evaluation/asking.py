@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lscgan.data import faces
 from lscgan.evaluation.judge import AttributeJudge
-from lscgan.evaluation.pictures import in_pieces
+from lscgan.evaluation.pictures import device_of, in_pieces
 from lscgan.latent import LatentDesign
 
 
@@ -76,10 +76,3 @@ def encoded(model: Any, images: Tensor) -> Tensor:
     """The posterior means of images, (N, C, H, W) -> (N, D), on the CPU."""
     device = device_of(model, images)
     return in_pieces(lambda piece: model.encode(piece.to(device))[0].cpu(), images)
-
-
-def device_of(model: object, otherwise: Tensor) -> torch.device:
-    """Where a model's weights are; where ``otherwise`` is, for a model without weights."""
-    if isinstance(model, torch.nn.Module):
-        return next((p.device for p in model.parameters()), otherwise.device)
-    return otherwise.device

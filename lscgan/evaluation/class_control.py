@@ -13,7 +13,7 @@ from lscgan.data import LabelledImages
 from lscgan.evaluation.asking import Generative, seen
 from lscgan.evaluation.fidelity import frechet_distance
 from lscgan.evaluation.intervals import Interval, wilson_interval
-from lscgan.evaluation.pictures import in_pieces
+from lscgan.evaluation.pictures import in_pieces, looked_at
 from lscgan.latent import CategoricalCode
 
 PER_CLASS = 128
@@ -177,8 +177,8 @@ def class_fidelity(
         )
     z = samples_of(model, code, per_class, generator)
     pictures = seen(model, z, lambda images: images)  # (N, C, H, W)
-    features = in_pieces(judge.features, pictures).float()
-    real_features = in_pieces(judge.features, real.float()).float()
+    features = looked_at(judge, pictures, judge.features).float()
+    real_features = looked_at(judge, real.float(), judge.features).float()
     truth = real.labels[:, 0].long()
     ratios = []
     for value, own in enumerate(features.split(per_class)):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lscgan.data import LabelledImages
 from lscgan.evaluation.intervals import Interval, wilson_interval
-from lscgan.evaluation.pictures import in_pieces
+from lscgan.evaluation.pictures import looked_at
 from lscgan.models.augmentation import translate
 from lscgan.networks import require_shape, require_unit_range
 
@@ -109,7 +109,7 @@ class ClassJudge(nn.Module):
 
     def classify(self, images: Tensor) -> Tensor:
         """Each image's most probable class, (B, C, H, W) -> (B,) int64."""
-        return in_pieces(self, images).argmax(dim=1)
+        return looked_at(self, images, self).argmax(dim=1)
 
     # -- training it --------------------------------------------------------------------------
 

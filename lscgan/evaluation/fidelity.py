@@ -26,7 +26,7 @@ from torch_fidelity.metric_prc import (
 from lscgan.data import LabelledImages
 from lscgan.evaluation.asking import Generative, seen
 from lscgan.evaluation.judge import AttributeJudge, blur
-from lscgan.evaluation.pictures import in_pieces, laplacian
+from lscgan.evaluation.pictures import in_pieces, laplacian, looked_at
 
 PATCH = 8
 """Side of the patches whose fine structure is compared, in pixels."""
@@ -111,7 +111,9 @@ def compare(generated: Tensor, real: Tensor, judge: AttributeJudge) -> FidelityR
             f"generated pictures {tuple(generated.shape)} and real ones {tuple(real.shape)} must "
             "have the same shape"
         )
-    features = [in_pieces(judge.features, pictures).float() for pictures in (generated, real)]
+    features = [
+        looked_at(judge, pictures, judge.features).float() for pictures in (generated, real)
+    ]
     if len(real) <= features[0].shape[1]:
         raise ValueError(
             f"{len(real)} pictures are too few for {features[0].shape[1]} features: give thousands"

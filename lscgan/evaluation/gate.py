@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from lscgan.evaluation.pictures import in_pieces, laplacian, resized
+from lscgan.evaluation.pictures import in_pieces, laplacian, looked_at, resized
 from lscgan.networks import require_unit_range
 
 SIZE = 32
@@ -63,8 +63,12 @@ class FaceGate(nn.Module):
 
     def passes(self, images: Tensor) -> Tensor:
         """Whether each picture may be a face, (B, 3, H, W) -> (B,) bool."""
-        scores = in_pieces(self.scores, images)  # (B, 3)
-        return (scores <= self.limits).all(dim=1) & (scores[:, 2] >= BLANK * self.limits[2])
+
+        def pass_(piece: Tensor) -> Tensor:
+            scores = self.scores(piece)  # (B, 3)
+            return (scores <= self.limits).all(dim=1) & (scores[:, 2] >= BLANK * self.limits[2])
+
+        return looked_at(self, images, pass_)
 
     @torch.no_grad()
     def fit(self, images: Tensor, held_out: Tensor) -> Self:

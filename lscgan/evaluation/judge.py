@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lscgan.data import LabelledImages
 from lscgan.evaluation.intervals import Interval, wilson_interval
-from lscgan.evaluation.pictures import AT_ONCE, in_pieces, resized
+from lscgan.evaluation.pictures import AT_ONCE, looked_at, resized
 from lscgan.networks import Encoder, require_unit_range
 
 CURVATURE = "curvature"
@@ -76,7 +76,7 @@ class AttributeJudge(nn.Module):
 
     def logits(self, images: Tensor) -> Tensor:
         """Each attribute's log-odds, which go on where a probability is 0 or 1: -> (B, A)."""
-        return in_pieces(self, images)[:, : len(self.names)]
+        return looked_at(self, images, self)[:, : len(self.names)]
 
     def attributes(self, images: Tensor) -> Tensor:
         """Each attribute's probability, (B, 3, H, W) -> (B, A)."""
@@ -138,7 +138,7 @@ class FaceJudge(AttributeJudge):
 
     def curvature(self, images: Tensor) -> Tensor:
         """The mouth's curvature: -1 a frown, 0 flat, 1 a broad smile; (B, 3, H, W) -> (B,)."""
-        return in_pieces(self, images)[:, -1]
+        return looked_at(self, images, self)[:, -1]
 
     def losses(self, read: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Cross-entropy for the attributes and squared error for the curvature, each ()."""
@@ -250,7 +250,7 @@ def attribute_report(judge: AttributeJudge, data: LabelledImages) -> AttributeRe
     """Compare what a judge reads with the labels.
 
     Args:
-        judge: in eval mode, on the CPU.
+        judge: in eval mode.
         data: real pictures, or samples with the labels that they were drawn for; 0 or 1. Labels
             that are not known (NaN) are left out, attribute by attribute.
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from lscgan.evaluation.pictures import in_pieces, resized
+from lscgan.evaluation.pictures import in_pieces, looked_at, resized
 from lscgan.networks import require_unit_range
 
 SIZE = 64
@@ -89,7 +89,7 @@ class MouthJudge(nn.Module):
 
     def curvature(self, images: Tensor) -> Tensor:
         """The mouth's curvature: -1 a frown, 0 flat, 1 a broad smile; (B, 3, H, W) -> (B,)."""
-        return in_pieces(self, images)
+        return looked_at(self, images, self)
 
     @torch.no_grad()
     def fit(self, images: Tensor, curvature: Tensor, penalty: float) -> Self:

@@ -15,8 +15,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from lscgan.evaluation.asking import Generative, device_of
-from lscgan.evaluation.pictures import AT_ONCE
+from lscgan.evaluation.asking import Generative
+from lscgan.evaluation.pictures import AT_ONCE, device_of
 from lscgan.latent import CategoricalCode
 
 _TINY = 1e-12

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lscgan.networks import require_fractions
 
@@ -45,3 +46,25 @@ def laplacian(images: Tensor) -> Tensor:
 def in_pieces(read: Callable[[Tensor], Tensor], items: Tensor) -> Tensor:
     """``read`` applied to ``AT_ONCE`` rows of ``items`` at a time, put together again."""
     return torch.cat([read(piece) for piece in items.split(AT_ONCE)])
+
+
+def device_of(module: object, otherwise: Tensor) -> torch.device:
+    """Where a module's weights are; where ``otherwise`` is, for what has no weights."""
+    if isinstance(module, nn.Module):
+        held = itertools.chain(module.parameters(), module.buffers())
+        return next((tensor.device for tensor in held), otherwise.device)
+    return otherwise.device
+
+
+def looked_at(judge: object, images: Tensor, look: Callable[[Tensor], Tensor]) -> Tensor:
+    """What ``look``, a method of the judge, says of pictures; the two may be on two devices.
+
+    Args:
+        judge: who looks, on its own device, at a few at a time.
+        images: (N, C, H, W), on any device.
+
+    Returns:
+        One row a picture, on the pictures' device.
+    """
+    device = device_of(judge, images)
+    return in_pieces(lambda piece: look(piece.to(device)).to(images.device), images)

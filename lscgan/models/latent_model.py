@@ -86,7 +86,7 @@ class ConvolutionalModel(LatentModel):
         unpainted: attributes that the decoder is to draw by moving alone: the painter does not
             see their blocks. It needs a ``flow``.
         carry: how many places of that grid the movements of ``unpainted`` attributes are carried
-            on in eval mode, see :func:`lscgan.networks.carried`.
+            on below label 0, in eval mode, see :func:`lscgan.networks.carried`.
 
     Raises:
         ValueError: ``size``, ``upsampling`` or ``flow`` does not fit the networks, or
@@ -111,12 +111,19 @@ class ConvolutionalModel(LatentModel):
                 f"this design has no {', '.join(unknown)} to leave unpainted: it has "
                 f"{', '.join(design.names) or 'no attributes'}"
             )
-        steps = [
-            design.mean(design.labels(1, **{name: 1.0})) - design.mean(design.labels())
-            for name in unpainted
-        ]
-        unseen = torch.cat(steps) if steps else None  # (U, D)
-        decoder = Decoder(design.size, size, channels, width, upsampling, flow, unseen, carry)
+        zero = design.mean(design.labels())  # (1, D)
+        steps = [design.mean(design.labels(1, **{name: 1.0})) - zero for name in unpainted]
+        decoder = Decoder(
+            design.size,
+            size,
+            channels,
+            width,
+            upsampling,
+            flow,
+            unpainted=torch.cat(steps) if steps else None,  # (U, D)
+            zero=zero[0],
+            carry=carry,
+        )
         super().__init__(design, decoder, size, channels, width)
         self.upsampling, self.flow = upsampling, flow
         self.unpainted, self.carry = tuple(unpainted), carry
