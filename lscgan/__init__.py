@@ -1,6 +1,6 @@
 """Design a latent space: LSC-GAN and ss-InfoGAN, and the book that teaches them."""
 
-__version__ = "0.9.0"
+__version__ = "0.10.0"
 
 from lscgan.hub import available, load
 

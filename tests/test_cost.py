@@ -102,13 +102,13 @@ def test_counting_changes_neither_the_model_nor_chance() -> None:
 
 def test_minutes_and_memory_by_hand() -> None:
     """60,000 steps of 64 images: 0.1 s of arithmetic at the peak, 0.1 s to start at the slowest."""
-    cost = StepCost(flops=1e12 / 64, operations=0.1 / 12e-6, fixed=5e6, an_image=1e6)
+    cost = StepCost(flops=1e12 / 64, operations=0.1 / 60e-6, fixed=5e6, an_image=1e6)
     gpu = GPU("one", 10e12, None, 16e9)
     best, worst = cost.minutes(gpu, 64 * 60_000, 64)
     assert best == pytest.approx(1_000 * 0.1 / 0.4)  # arithmetic hides the starts
     assert worst == pytest.approx(1_000 * (0.1 / 0.1 + 0.1))
     small = dataclasses.replace(cost, flops=0.0)
-    assert small.minutes(gpu, 64 * 60_000, 64)[0] == pytest.approx(1_000 * 0.1 * 5 / 12)
+    assert small.minutes(gpu, 64 * 60_000, 64)[0] == pytest.approx(1_000 * 0.1 * 20 / 60)
     assert dataclasses.replace(gpu, bfloat16=20e12).peak == 20e12
     assert cost.memory(64, data=10**9) == 2**30 + 1e9 + 5e6 + 64e6
 

@@ -429,7 +429,8 @@ def test_no_line_leads_from_another_decoder(changes: dict[str, Any], flow: int) 
 def test_what_is_carried_on_is_so_all_along_the_line() -> None:
     vae = trained_vae(flow=4, unpainted=DESIGN.names[:1])
     gan = LSCGAN.from_vae(vae, carry=1).eval()
-    z = DESIGN.sample(count=5, generator=seeded())
+    z = DESIGN.sample(torch.zeros(5, len(DESIGN.names)), generator=seeded())
+    z = DESIGN.shift(z, **{DESIGN.names[0]: -2.0})
     assert not torch.equal(gan.decode(z), vae.decode(z))
     assert gan.between(vae, 0.0).carry == 1
     assert torch.equal(gan.between(vae, 0.0).decode(z), gan.decode(z))

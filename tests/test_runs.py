@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from lscgan.evaluation import fidelity
 
 RUNS = Path(__file__).parent.parent / "book" / "runs"
 
+DEVICE = os.environ.get("LSCGAN_TEST_DEVICE", "cpu")
+"""Where the notebooks train and measure: "cuda" on a machine with a GPU."""
+
 
 def run(name: str, folder: Path, **parameters: Any) -> str:
     """Execute a run notebook in ``folder``; returns all the text that its cells printed."""
@@ -31,7 +35,7 @@ def run(name: str, folder: Path, **parameters: Any) -> str:
     papermill.execute_notebook(
         RUNS / f"{name}.ipynb",
         out,
-        parameters={"folder": str(folder / "run"), "device": "cpu", **parameters},
+        parameters={"folder": str(folder / "run"), "device": DEVICE, **parameters},
         cwd=folder,
         progress_bar=False,
     )
@@ -123,6 +127,9 @@ def test_lsc_gan_end_to_end_from_a_run_folder(tmp_path: Path) -> None:
     assert (model["flow"], model["unpainted"], model["carry"]) == (8, ["Smiling"], 1)
     assert figures["fidelity"]["count"] == figures["fidelity_of_vae"]["count"] == 200
     assert figures["fidelity"]["frechet"] != figures["fidelity_of_vae"]["frechet"]
+    drawn = [one["precision"] for one in figures["fidelity_by_draw"]["gan"]]
+    assert len(drawn) == 5
+    assert figures["fidelity"]["precision"] == pytest.approx(sum(drawn) / 5)
     assert {"neutral", "dark skin, short dark hair"} == set(figures["edits"])
     assert figures["values_per_dimension"] == 32 * 32 * 3 / 256
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -292,7 +299,7 @@ def test_the_papers_experiment_end_to_end(celeba_run: tuple[Path, str], stand_in
 def test_the_papers_experiment_killed_goes_on_to_the_same_weights(
     celeba_run: tuple[Path, str], stand_in: Path, tmp_path: Path
 ) -> None:
-    given = {"folder": str(tmp_path / "run"), "root": str(stand_in), "device": "cpu"}
+    given = {"folder": str(tmp_path / "run"), "root": str(stand_in), "device": DEVICE}
     chosen = [text for name, value in {**given, **SMALL_CELEBA}.items()
               for text in ("-p", name, str(value))]  # fmt: skip
     notebook = [str(RUNS / "celeba.ipynb"), str(tmp_path / "out.ipynb"), "--cwd", str(tmp_path)]

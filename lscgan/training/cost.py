@@ -1,9 +1,9 @@
 """What a run will cost on a GPU that is not here: estimates, from its arithmetic alone.
 
 A step is run on the CPU with a few images while its arithmetic, its operations and its memory are
-counted. What a GPU would need for it follows from the GPU's published peak and from an assumption:
-how much of the peak networks as small as these reach. So every figure is a range, and none is
-measured on a GPU.
+counted. What a GPU would need for it follows from its published peak, from an assumption on how
+much of that peak networks as small as these reach, and from what starting an operation took beside
+one H100. So every figure is a range.
 """
 
 from __future__ import annotations
@@ -25,8 +25,13 @@ from lscgan.training.loop import Trainable
 UTILISATION = (0.40, 0.10)
 """The share of its published peak that a GPU is assumed to reach: at best, at worst."""
 
-LAUNCH = (5e-6, 12e-6)
-"""Seconds until PyTorch has started one operation on a GPU, assumed: at best, at worst."""
+LAUNCH = (20e-6, 60e-6)
+"""Seconds that training takes for one operation while the GPU waits for it: at best, at worst.
+
+Beside one H100, whose processor was slow, the steps of judge, LSC-VAE and LSC-GAN took 59, 45 and
+43 microseconds an operation (``book/runs/celeba.ipynb``, torch 2.11). That a faster one needs half
+of it at best is assumed.
+"""
 
 OPTIMIZER = 20
 """Operations of one optimiser's step on a GPU, where PyTorch treats all weights together."""
