@@ -238,8 +238,8 @@ def test_the_lsc_gan_shares_the_vaes_design_and_encoder() -> None:
 def test_the_lsc_gan_draws_what_it_is_asked_for() -> None:
     labels = faces.sample_labels(2_000, seeded(109))
     report = control(load("lsc-gan-faces"), load("face-judge"), labels, generator=seeded(110))
-    assert report.mean >= 0.994
-    assert report.worst[1] >= 0.975, report.worst
+    assert report.mean >= 0.995
+    assert report.worst[1] >= 0.98, report.worst
     recorded = hub.record("lsc-gan-faces").figures["control"]
     assert abs(report.mean - recorded["mean"]) < 0.006
 
@@ -266,18 +266,18 @@ def test_the_lsc_gan_is_closer_to_real_faces_than_its_vae() -> None:
 @pytest.mark.parametrize("judge", ["face judge", "mouth judge"])
 def test_the_lsc_gan_turns_the_smile_over(judge: str) -> None:
     report = gan_reversal()
-    means, _, _ = report.curve(judge)
-    assert means[:4] == sorted(means[:4])  # from -2 to 1; past 1 the smile is at its widest
-    _, _, high = report.at(-1.0).curvature[judge]
+    assert report.monotone(judge)
+    mean, _, high = report.at(-1.0).curvature[judge]
     assert high < measured_reversal().at(-1.0).curvature[judge][0]
-    assert high < -0.3
+    assert mean <= -0.3
+    assert high < -0.28
     assert report.at(-1.0).curvature[judge][0] - report.at(0.0).curvature[judge][0] < -0.35
     assert report.at(0.0).frowns[judge][0] <= 0.07
     assert report.at(-1.0).others_moved[0] < 0.02
     # The gate stops some dark-haired faces, at label 0 too: the frown itself costs little.
     at_zero, at_minus_one = (report.at(amount).passed_by_group for amount in (0.0, -1.0))
     assert all(share[0] >= at_zero[group][0] - 0.05 for group, share in at_minus_one.items())
-    assert report.at(-1.0).worst_group[1] >= 0.93
+    assert report.at(-1.0).worst_group[1] >= 0.95
 
 
 @pytest.mark.parametrize("judge", ["face judge", "mouth judge"])
