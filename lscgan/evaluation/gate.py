@@ -64,11 +64,11 @@ class FaceGate(nn.Module):
     def passes(self, images: Tensor) -> Tensor:
         """Whether each picture may be a face, (B, 3, H, W) -> (B,) bool."""
 
-        def pass_(piece: Tensor) -> Tensor:
+        def passed(piece: Tensor) -> Tensor:
             scores = self.scores(piece)  # (B, 3)
             return (scores <= self.limits).all(dim=1) & (scores[:, 2] >= BLANK * self.limits[2])
 
-        return looked_at(self, images, pass_)
+        return looked_at(self, images, passed)
 
     @torch.no_grad()
     def fit(self, images: Tensor, held_out: Tensor) -> Self:
