@@ -345,7 +345,7 @@ def test_a_chapter_and_a_run_install_the_wheel_and_need_nothing_else(runtime_fol
     assert (runtime_folder.parent / "installed" / "lscgan").stat().st_mtime_ns == before
     assert RunFolder(runtime_folder / "run").figures["control"]["count"] == 200
     where = next(cell for cell in cells if cell.id.endswith("-where"))
-    assert "about 40 minutes, on a GPU under 3" in where.outputs[0].text
+    assert "about 40 minutes, on a GPU under 5" in where.outputs[0].text
 
 
 def test_a_progress_bar_is_a_widget_without_complaint(tmp_path: Path) -> None:
