@@ -219,7 +219,7 @@ DRAWS = (111, 112, 113)
 
 @lru_cache
 def gan_reversal() -> ReversalReport:
-    labels = faces.sample_labels(800, seeded(107))
+    labels = faces.sample_labels(3_000, seeded(107))  # intervals of a hundredth: the margin at -1
     return reversal(
         load("lsc-gan-faces"), hub.judges(), labels, amounts=AMOUNTS, generator=seeded(108)
     )
@@ -247,17 +247,18 @@ def test_the_lsc_gan_draws_what_it_is_asked_for() -> None:
 def test_the_lsc_gan_is_closer_to_real_faces_than_its_vae() -> None:
     real = data.load("faces", "test", count=1_500)
     judge = load("face-judge")
-    vae, *further_of_vae = (
-        fidelity(load("lsc-vae-faces-unpainted"), judge, real, seeded(s)) for s in DRAWS
+    vaes, gans = (
+        [fidelity(load(name), judge, real, seeded(draw)) for draw in DRAWS]
+        for name in ("lsc-vae-faces-unpainted", "lsc-gan-faces")
     )
-    gan, *further = (fidelity(load("lsc-gan-faces"), judge, real, seeded(s)) for s in DRAWS)
+    vae, gan = vaes[0], gans[0]
     assert gan.frechet < 0.5 * vae.frechet
     assert gan.patch_frechet < 0.4 * vae.patch_frechet
+    painting = fidelity(load("lsc-vae-faces-flow"), judge, real, seeded(DRAWS[0]))
+    assert gan.precision > painting.precision
     # One draw moves precision by as much as the two differ; few faces make it coarser still.
-    precise = [
-        sum(one.precision for one in each) for each in ((gan, *further), (vae, *further_of_vae))
-    ]
-    assert precise[0] > precise[1] - 0.01 * len(DRAWS)
+    precise = [sum(one.precision for one in each) / len(DRAWS) for each in (gans, vaes)]
+    assert precise[0] > precise[1] - 0.01
     assert gan.recall > vae.recall
     assert 0.75 < gan.sharpness < 1.1
     assert gan.speckle < 1.5
@@ -267,10 +268,9 @@ def test_the_lsc_gan_is_closer_to_real_faces_than_its_vae() -> None:
 def test_the_lsc_gan_turns_the_smile_over(judge: str) -> None:
     report = gan_reversal()
     assert report.monotone(judge)
-    mean, _, high = report.at(-1.0).curvature[judge]
+    _, _, high = report.at(-1.0).curvature[judge]
     assert high < measured_reversal().at(-1.0).curvature[judge][0]
-    assert mean <= -0.3
-    assert high < -0.28
+    assert high < -0.3
     assert report.at(-1.0).curvature[judge][0] - report.at(0.0).curvature[judge][0] < -0.35
     assert report.at(0.0).frowns[judge][0] <= 0.07
     assert report.at(-1.0).others_moved[0] < 0.02
